@@ -1,0 +1,34 @@
+# Everything a person types. `make demo` and `make test` work on a fresh machine.
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: .venv/.ready ## install everything into .venv (2.5 GB download)
+.venv/.ready: requirements.txt pyproject.toml tools/set-up.sh
+	@PYTHON="$(PYTHON)" sh tools/set-up.sh
+
+demo: .venv/.ready ## train a healthy and a collapsed SimSiam on the embedded data set; about 6 minutes on two cores
+	@$(PY) -m stopgrad.demo
+
+test: .venv/.ready ## the tests, without those that train for minutes
+	@$(PY) -m pytest -m "not slow"
+
+test-slow: .venv/.ready ## the tests that train for minutes or need many seeds
+	@$(PY) -m pytest -m slow
+
+bench: .venv/.ready ## measure; writes tables under benchmarks/results
+	@$(PY) -m benchmarks.run
+
+check: .venv/.ready ## formatting, lint, types
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
+
+lock: ## renew requirements.txt from pyproject.toml (needs a registry)
+	.tools/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade \
+	    --python-version 3.11 --extra dev pyproject.toml -o requirements.txt
+
+clean: ## remove what set-up and the demo made
+	rm -rf .venv .tools runs/demo runs/demo-collapsed
+
+.PHONY: help setup demo test test-slow bench check lock clean

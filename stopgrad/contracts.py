@@ -1,0 +1,192 @@
+"""All that crosses folders: what is handed from one room to the next, and the errors a user can meet.
+
+Nothing here imports torch, so that the command line can parse, complain and print help without it.
+
+Letters used in shapes all over the package: B batch, C channels, H W S pixels (height, width, side), D features,
+K keys or neighbours, N images, V views.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+# --- what is handed on ------------------------------------------------------------------------------------------------
+
+
+class Images(Protocol):
+    """A split as the loader, the views and the evaluations read it: decoded images of any size, and perhaps labels."""
+
+    labels: NDArray[np.int64] | None  # [N], class of each image; None where nobody said
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> NDArray[Any]:  # [H, W, C], uint8
+        ...
+
+    def take(self, index: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
+        """The images at `index` [B], in that order; one stacked array [B, H, W, C] where all sizes are equal."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the loader hands to the views: samples as they are stored, and which ones they are. Never labels."""
+
+    samples: Sequence[NDArray[Any]]  # B arrays; images are [H, W, C], uint8, and may differ in size
+    index: NDArray[np.int64]  # [B], position of each sample in its split
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Everything one batch was turned into: one tensor a view, large crops first."""
+
+    crops: tuple[Tensor, ...]  # each [B, ...]: image [B, C, S, S], waveform [B, T], token ids [B, T]
+    index: Tensor  # [B], int64, position of each sample in its split
+
+    def to(self, device: Any, non_blocking: bool = False) -> Views:
+        return Views(
+            tuple(crop.to(device, non_blocking=non_blocking) for crop in self.crops),
+            self.index.to(device, non_blocking=non_blocking),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where the run stands. `step` counts optimiser steps that were tried, from 0."""
+
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    seed: int = 0
+
+    @property
+    def epoch(self) -> int:
+        return self.step // self.steps_per_epoch
+
+    @property
+    def progress(self) -> float:
+        """0 at the first step, 1 after the last."""
+        return self.step / max(1, self.total_steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a method returns for one batch."""
+
+    loss: Tensor  # scalar
+    embedding: Tensor  # [V * B, D], detached: what the monitor reads; moderate width, views one after the other
+    logs: Mapping[str, Tensor] = field(default_factory=dict)  # scalars to write beside the loss
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One row of results.json. Scores are percentages, 0 to 100."""
+
+    name: str
+    value: float | str | None
+    n: int  # images the value was computed from
+    split: str  # which split reports it
+    seed: int
+    protocol: str  # version and settings, enough to compute it again
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocess:
+    """What turns an image into the backbone's input when nothing is random: the test transform, kept with the weights.
+
+    The shorter side is brought to image_size / crop_fraction (antialiased), the centre square of image_size is cut,
+    pixels are scaled to [0, 1], then (x - mean) / std a channel.
+    """
+
+    image_size: int  # pixels
+    channels: int = 3
+    crop_fraction: float = 1.0
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+# --- errors a user can meet -------------------------------------------------------------------------------------------
+
+
+class StopgradError(Exception):
+    """One sentence that says where, what was found, what is needed and what to type. Carries the exit code."""
+
+    exit_code = 1
+
+
+class ConfigError(StopgradError):
+    """A setting, option or name that can't be used."""
+
+    exit_code = 2
+
+
+class DataError(StopgradError):
+    """The data is there but can't be used."""
+
+    exit_code = 65
+
+
+class MissingInputError(StopgradError):
+    """A file, folder or set that was named is not there."""
+
+    exit_code = 66
+
+
+class CheckpointError(StopgradError):
+    """A checkpoint or encoder that is damaged, foreign or does not fit this run."""
+
+    exit_code = 65
+
+
+class TrainingStoppedError(StopgradError):
+    """The run ended itself: the loss was not finite, or it collapsed and was told to stop then."""
+
+    exit_code = 65
+
+
+class LockedError(StopgradError):
+    """Another process holds this run folder."""
+
+    exit_code = 73
+
+
+class StorageError(StopgradError):
+    """Reading or writing failed below us: disk full, permission, quota."""
+
+    exit_code = 74
+
+
+class InterruptedRunError(StopgradError):
+    """A signal ended the run after its state was saved."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def did_you_mean(found: str, allowed: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where a name of `allowed` is near, else `; allowed: a, b, c`."""
+    names = sorted(allowed)
+    near = difflib.get_close_matches(found, names, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; allowed: {', '.join(names)}"
