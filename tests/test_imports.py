@@ -21,7 +21,7 @@ FLOORS = [
     ["recipes"],
     ["assemble"],
     ["study"],
-    ["cli", "demo"],
+    ["cli"],
 ]
 TOP = {"__init__", "__main__"}
 # On one floor, but a class of the second is built from the first.
