@@ -1,0 +1,47 @@
+"""Views: what an image is turned into before a method sees it.
+
+`config` and `presets` say the law, `params` draws from it, `cpu`, `gpu` and `exact` apply what was drawn, `maker` does
+both for a batch, and `preprocess` is the transform without chance.
+
+Letters in shapes: B batch, C channels, H W pixels of a source, S side of a crop in pixels.
+
+Settings import without torch; what needs it is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from stopgrad.views.config import CropConfig, ViewsConfig
+from stopgrad.views.presets import PRESETS
+
+if TYPE_CHECKING:
+    from stopgrad.views.maker import ViewMaker
+    from stopgrad.views.params import Params, draw
+    from stopgrad.views.preprocess import preprocess_batch, preprocess_of
+
+__all__ = [
+    "PRESETS",
+    "CropConfig",
+    "Params",
+    "ViewMaker",
+    "ViewsConfig",
+    "draw",
+    "preprocess_batch",
+    "preprocess_of",
+]
+
+_LATER = {
+    "Params": "params",
+    "draw": "params",
+    "ViewMaker": "maker",
+    "preprocess_batch": "preprocess",
+    "preprocess_of": "preprocess",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
