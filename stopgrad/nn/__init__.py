@@ -1,0 +1,1 @@
+"""Modules that know no method: backbones, heads, batch norm across processes."""

@@ -1,0 +1,124 @@
+"""Backbones: crops [B, C, S, S] -> [B, dim]. `tiny` is ours, everything else is timm's with its classifier removed.
+
+`tiny` is a residual net for CPUs at 32 pixels: a stride-2 stem and three stages of one basic block (He et al. 2015),
+64, 128 and 256 channels wide. How it was chosen stands in docs/tiny.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stopgrad.contracts import ConfigError, did_you_mean
+from stopgrad.nn.config import BackboneConfig
+
+SMALL_IMAGE = 64  # pixels; up to here `stem: auto` gives a ResNet the small-image stem
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut; the last batch norm starts at scale 0 (SimSiam, appendix A)."""
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        nn.init.zeros_(self.bn2.weight)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or width_in != width:
+            self.shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, width_in, S, S] -> [B, width, S / stride, S / stride]
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class Tiny(nn.Module):
+    """Stride-2 stem, three stages of one block, average pooling. 1.2 million parameters at width 64."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, width, 3, 2, 1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        self.stages = nn.Sequential(
+            BasicBlock(width, width, 1),
+            BasicBlock(width, 2 * width, 2),
+            BasicBlock(2 * width, 4 * width, 2),
+        )
+        self.dim = 4 * width
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, S, S] -> [B, 4 * width]
+        x = F.relu(self.bn(self.stem(x)))  # [B, width, S / 2, S / 2]
+        return self.stages(x).mean(dim=(2, 3))  # type: ignore[no-any-return]
+
+
+def build_backbone(config: BackboneConfig, channels: int, image_size: int, seed: int) -> nn.Module:
+    """A randomly initialised trunk with `.dim`; the same weights for the same seed, global random state untouched.
+
+    Raises ConfigError for a name timm does not know, or a size the model can't take.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.name == "tiny":
+            if config.stem == "small":
+                raise ConfigError("backbone.stem=small is for ResNets; tiny has one stem, so remove the setting")
+            return Tiny(channels, config.width)
+        return _timm_backbone(config, channels, image_size)
+
+
+def _timm_backbone(config: BackboneConfig, channels: int, image_size: int) -> nn.Module:
+    import timm  # seconds of import, and tiny does without it
+
+    if config.name not in timm.list_models():
+        raise ConfigError(
+            f"backbone.name={config.name!r} is neither tiny nor a timm model"
+            + _nearest(config.name, timm.list_models())
+        )
+    settings: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "pretrained": False}
+    try:
+        try:
+            model = timm.create_model(config.name, img_size=image_size, **settings)
+        except TypeError:  # a convolutional net takes any size and has no such argument
+            model = timm.create_model(config.name, **settings)
+        patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+        if image_size % patch[0] or image_size % patch[1]:
+            raise ConfigError(
+                f"backbone.name={config.name} can't be built for {image_size}-pixel images: its patches are "
+                f"{patch[0]} pixels; use --image-size {max(1, image_size // patch[0]) * patch[0]}"
+            )
+        is_resnet = isinstance(model, timm.models.resnet.ResNet)
+        if config.stem == "small" and not is_resnet:
+            raise ConfigError(f"backbone.stem=small needs a ResNet, got {config.name}; use stem=auto")
+        if is_resnet and (config.stem == "small" or (config.stem == "auto" and image_size <= SMALL_IMAGE)):
+            _small_stem(model, channels)
+        with torch.no_grad():
+            out = model.eval()(torch.zeros(1, channels, image_size, image_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"backbone.name={config.name} can't be built for {image_size}-pixel images: {reason}"
+        ) from error
+    if out.ndim != 2:
+        raise ConfigError(f"backbone.name={config.name} gives {tuple(out.shape)} instead of one vector an image")
+    model.dim = out.shape[1]
+    return model.train()
+
+
+def _small_stem(model: nn.Module, channels: int) -> None:
+    """3x3 convolution at stride 1 and no max-pooling: a 32-pixel image keeps a 4x4 map (SimCLR, B.9)."""
+    width = cast(nn.BatchNorm2d, model.bn1).num_features
+    model.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+
+
+def _nearest(found: str, names: list[str]) -> str:
+    hint = did_you_mean(found, names)
+    return hint if "did you mean" in hint else "; python -c 'import timm; print(timm.list_models())' lists them"

@@ -1,0 +1,1 @@
+"""Optimisers, parameter groups and schedules. Learning rates are scaled where used and never written back."""
