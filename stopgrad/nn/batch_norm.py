@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stopgrad import dist
+from stopgrad.nn.heads import wide
 
 
 class SyncBatchNorm(_BatchNorm):
@@ -27,7 +28,7 @@ class SyncBatchNorm(_BatchNorm):
         self._check_input_dim(input)
         if not self.training:
             return super().forward(input)
-        x = input.double() if input.dtype == torch.float64 else input.float()
+        x = wide(input)
         axes = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
         count = dist.total(x.new_tensor([x.numel() / x.shape[1]]))  # values a channel, over all processes
@@ -51,8 +52,10 @@ def synchronise(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
             shared = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
-            shared.load_state_dict(child.state_dict())
-            setattr(module, name, shared.to(next(iter(child.buffers())).device))
+            # the same tensors, not copies: a frozen or a target's norm stays frozen
+            shared._parameters = child._parameters
+            shared._buffers = child._buffers
+            setattr(module, name, shared)
         else:
             synchronise(child)
     return module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 HiddenNorm = Literal["batch", "layer", "none"]
@@ -15,14 +16,19 @@ class BatchNorm(nn.BatchNorm1d):
     """Batch norm of vectors, in float32 whatever autocast made of its input."""
 
     def forward(self, x: Tensor) -> Tensor:  # [B, D] -> [B, D]
-        return super().forward(x.float())
+        return super().forward(wide(x))
 
 
 class LayerNorm(nn.LayerNorm):
     """Layer norm of vectors, in float32 whatever autocast made of its input."""
 
     def forward(self, x: Tensor) -> Tensor:  # [B, D] -> [B, D]
-        return super().forward(x.float())
+        return super().forward(wide(x))
+
+
+def wide(x: Tensor) -> Tensor:
+    """float32 instead of what autocast made of it; float64 stays, for tests of gradients."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def norm(kind: HiddenNorm | OutputNorm, dim: int) -> list[nn.Module]:
