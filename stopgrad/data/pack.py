@@ -1,0 +1,313 @@
+"""The packed store: every image of a source, decoded once, in one memory-mapped file.
+
+A store is a folder in the cache, named by a key over all that its content depends on. It can be deleted at any time;
+the next run builds it again. It appears whole (built under another name, fsynced, renamed), one builder at a time holds
+the lock while others wait for it, and one whose files do not fit its header is built again. Opening reads a few arrays
+and maps the pixels: nothing grows with the number of images but those arrays.
+
+    header.json   format, dtype, channels, count, bytes of every file, checksums of the arrays, facts of the source
+    pixels.bin    uint8, [H, W, C] of image 0, then of image 1, ...
+    sizes.npy     [N, 2] height, width      hashes.npy   [N] content of the source file
+    labels.npy    [N], -1: none             split.npy    [N] 0 train, 1 test
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stopgrad.contracts import StorageError
+from stopgrad.rundir import failpoint, sync_folder
+
+T = TypeVar("T")
+
+FORMAT = 1  # of the files below; part of every key, so an older store is left alone
+ARRAYS = ("sizes", "hashes", "labels", "split")
+HEADER, PIXELS = "header.json", "pixels.bin"
+
+
+class DamagedPackError(Exception):
+    """A store whose files do not fit its header; the message says how."""
+
+
+def cache_root() -> Path:
+    """Where stores live: STOPGRAD_CACHE, else XDG_CACHE_HOME/stopgrad, else ~/.cache/stopgrad."""
+    if own := os.environ.get("STOPGRAD_CACHE"):
+        return Path(own).expanduser().absolute()
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg) / "stopgrad"
+    return Path("~/.cache/stopgrad").expanduser()
+
+
+def digest(*parts: bytes) -> str:
+    """32 hex digits over the parts and where each ends."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.hexdigest()
+
+
+class Pack:
+    """An open store. Raises FileNotFoundError where there is none, DamagedPackError where it is not whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.header = _read_header(folder)
+        for name, expected in self.header["bytes"].items():
+            path = folder / name
+            found = path.stat().st_size if path.exists() else 0
+            if found != expected:
+                raise DamagedPackError(f"{name} has {found:,} bytes, its header says {expected:,}")
+        arrays = {name: self._array(name) for name in ARRAYS}
+        self.sizes: NDArray[np.int64] = arrays["sizes"]  # [N, 2]
+        self.hashes: NDArray[np.uint64] = arrays["hashes"]  # [N]
+        self.labels: NDArray[np.int64] = arrays["labels"]  # [N]
+        self.split: NDArray[np.uint8] = arrays["split"]  # [N]
+        self.channels: int = self.header["channels"]
+        self.facts: dict[str, Any] = self.header["facts"]
+        lengths = self.sizes.prod(axis=1) * self.channels
+        self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])  # [N + 1]
+        mapped = np.memmap(folder / PIXELS, dtype=self.header["dtype"], mode="r")
+        self.pixels: NDArray[np.uint8] = np.asarray(mapped)  # a plain view: slicing a memmap is slower
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def _array(self, name: str) -> NDArray[Any]:
+        data = (self.folder / f"{name}.npy").read_bytes()
+        if digest(data) != self.header["checksums"][name]:
+            raise DamagedPackError(f"{name}.npy is not what was written")
+        with (self.folder / f"{name}.npy").open("rb") as file:
+            return np.asarray(np.load(file, allow_pickle=False))
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    try:
+        sealed = json.loads((folder / HEADER).read_bytes())
+        header = sealed["header"]
+        whole = digest(_canonical(header)) == sealed["checksum"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedPackError(f"{HEADER} can't be read") from error
+    if not whole:
+        raise DamagedPackError(f"{HEADER} is not what was written")
+    return dict(header)
+
+
+def _canonical(header: Mapping[str, Any]) -> bytes:
+    return json.dumps(header, sort_keys=True, allow_nan=False).encode()
+
+
+class PackedImages:
+    """Part of a store as a split: the images at `rows` [N], and their labels. A pickled copy maps the store again."""
+
+    def __init__(self, pack: Pack, rows: NDArray[np.int64], labelled: bool) -> None:
+        self.pack = pack
+        self.rows = rows
+        self.labels: NDArray[np.int64] | None = pack.labels[rows] if labelled else None
+        sizes = pack.sizes[rows]
+        self._uniform = len(rows) > 0 and bool((sizes == sizes[0]).all())
+        everywhere = self._uniform and bool((pack.sizes == sizes[0]).all())
+        shape = (len(pack), *pack.sizes[0], pack.channels)
+        self._stack = pack.pixels.reshape(shape) if everywhere else None  # [N of the store, H, W, C]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _mapped_again, (self.pack.folder, self.rows, self.labels is not None)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        row = int(self.rows[index])
+        height, width = self.pack.sizes[row]
+        flat = self.pack.pixels[self.pack.offsets[row] : self.pack.offsets[row + 1]]
+        return flat.reshape(height, width, self.pack.channels).copy()  # a copy: the map can't be written to
+
+    def take(self, index: NDArray[np.int64]) -> Sequence[NDArray[np.uint8]]:
+        """[B, H, W, C] where all images of the split have one size, else B arrays [H, W, C]."""
+        if self._stack is not None:
+            return self._stack[self.rows[index]]  # type: ignore[return-value]  # an array is a sequence of its rows
+        images = [self[int(i)] for i in index]
+        return np.stack(images) if self._uniform and images else images  # type: ignore[return-value]
+
+
+def _mapped_again(folder: Path, rows: NDArray[np.int64], labelled: bool) -> PackedImages:
+    return PackedImages(Pack(folder), rows, labelled)
+
+
+def in_order(work: Callable[[NDArray[np.int64]], list[T]], count: int, piece: int) -> Iterator[T]:
+    """work(positions) over 0 to count, `piece` at a time, in threads; results in order, a bounded number ahead."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(16, cores)
+    ahead: deque[Future[list[T]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="stopgrad-data")
+    try:
+        for start in range(0, count, piece):
+            ahead.append(pool.submit(work, np.arange(start, min(start + piece, count), dtype=np.int64)))
+            if len(ahead) > workers + 2:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class PackWriter:
+    """Fills the folder of a store that is being built: images one after the other, then `finish`."""
+
+    def __init__(self, folder: Path, channels: int) -> None:
+        self.folder = folder
+        self.channels = channels
+        self.sizes, self.hashes = array("q"), array("Q")
+        self._pixels: BinaryIO = (folder / PIXELS).open("wb", buffering=1 << 20)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def add(self, pixels: NDArray[np.uint8], content: int) -> None:
+        """pixels: [H, W, C], contiguous.  content: 64 bits over the source of the image."""
+        self._pixels.write(pixels.data)
+        self.sizes.extend(pixels.shape[:2])
+        self.hashes.append(content)
+
+    def content(self) -> NDArray[np.uint64]:
+        """[N], what was added, by content."""
+        return np.array(self.hashes, np.uint64)
+
+    def finish(self, labels: NDArray[np.int64], split: NDArray[np.uint8], facts: Mapping[str, Any]) -> None:
+        """labels, split: [N].  facts: what the source wants to know when the store is opened; JSON."""
+        _sync(self._pixels)
+        arrays: dict[str, NDArray[Any]] = {
+            "sizes": np.array(self.sizes, np.int64).reshape(-1, 2),
+            "hashes": self.content(),
+            "labels": labels.astype(np.int64),
+            "split": split.astype(np.uint8),
+        }
+        for name, values in arrays.items():
+            with (self.folder / f"{name}.npy").open("wb") as file:
+                np.save(file, values, allow_pickle=False)
+                _sync(file)
+        files = [PIXELS, *(f"{name}.npy" for name in ARRAYS)]
+        header = {
+            "format": FORMAT,
+            "dtype": "uint8",
+            "channels": self.channels,
+            "count": len(self),
+            "bytes": {name: (self.folder / name).stat().st_size for name in files},
+            "checksums": {name: digest((self.folder / f"{name}.npy").read_bytes()) for name in ARRAYS},
+            "facts": dict(facts),
+        }
+        sealed = {"checksum": digest(_canonical(header)), "header": header}
+        with (self.folder / HEADER).open("wb") as file:
+            file.write(json.dumps(sealed, indent=1).encode())
+            _sync(file)
+        sync_folder(self.folder)
+
+    def close(self) -> None:
+        self._pixels.close()
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def open_or_build(key: str, channels: int, build: Callable[[PackWriter], None]) -> tuple[Pack, tuple[str, ...]]:
+    """The store of `key`, built by `build` where there is none; and notes on a damaged one that was replaced.
+
+    Of several callers at once, in any number of processes, one builds and the others wait for it. What `build` raises
+    leaves nothing behind. Raises StorageError where the cache can't be written.
+    """
+    root = cache_root()
+    try:
+        with contextlib.suppress(FileNotFoundError, DamagedPackError):
+            return Pack(root / key), ()  # nothing is written for this: a finished store can be read-only
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root / f"{key}.lock") as alone:
+            notes: tuple[str, ...] = ()
+            try:
+                return Pack(root / key), ()  # another run finished it while this one waited
+            except FileNotFoundError:
+                pass
+            except DamagedPackError as damage:
+                notes = (f"the store {root / key} was damaged ({damage}) and was built again",)
+                _remove(root / key)
+            if alone:
+                for leftover in [
+                    *root.glob(f"{key}.tmp-*"),
+                    *root.glob(f"{key}.old-*"),
+                ]:  # of a builder that was killed
+                    shutil.rmtree(leftover, ignore_errors=True)
+            _build(root, key, channels, build)
+            return Pack(root / key), notes
+    except OSError as error:
+        raise storage_error(root, error) from error
+
+
+def _build(root: Path, key: str, channels: int, build: Callable[[PackWriter], None]) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=f"{key}.tmp-", dir=root))
+    try:
+        writer = PackWriter(temporary, channels)
+        with contextlib.closing(writer):
+            build(writer)
+        failpoint("before_pack_replace")
+        with contextlib.suppress(FileExistsError):  # no locks on this file system, and another builder was first
+            _rename(temporary, root / key)
+        sync_folder(root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError as error:
+        if not target.is_dir():
+            raise
+        raise FileExistsError(target) from error
+
+
+def _remove(folder: Path) -> None:
+    """Out of sight first, so that nobody opens half a store."""
+    aside = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+    folder.replace(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Holds the lock, which the kernel lets go when its holder dies. Yields False where the file system has none."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+def storage_error(root: Path, error: OSError) -> StorageError:
+    """The one sentence for a cache that can't be written."""
+    free = ""
+    with contextlib.suppress(OSError):
+        free = f", {shutil.disk_usage(root).free / 1e6:,.0f} MB free"
+    return StorageError(
+        f"cache folder {root}: can't be written ({error.strerror or error}{free}); free some space, or choose another: "
+        "STOPGRAD_CACHE=/folder/with/space"
+    )
