@@ -11,6 +11,7 @@ from stopgrad.losses.geometry import (
     dead_dimensions,
     effective_rank,
     retrieval_at_1,
+    separation,
     singular_values,
     std_ratio,
     uniformity,
@@ -134,3 +135,22 @@ def test_features_that_are_not_finite_give_nan_and_no_exception() -> None:
         assert math.isnan(value)
     x[2, 1] = math.inf
     assert math.isnan(effective_rank(x))
+
+
+def test_separation_is_100_for_equal_views_50_for_one_point_and_counts_pairs_in_between() -> None:
+    eye = torch.eye(4)
+    assert separation(eye, eye) == 100
+    assert separation(torch.ones(4, 3), torch.ones(4, 3)) == 50
+    # the second views of 0 and 1 are exchanged: their own is less like them than one other, and equal to two
+    exchanged = eye[[1, 0, 2, 3]]
+    assert separation(eye, exchanged) == pytest.approx(100 * (2 * 1 / 3 + 2 * 1) / 4)
+
+
+def test_separation_equals_a_loop_over_pairs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(9, 5, generator=generator), torch.randn(9, 5, generator=generator)
+    b = b + a
+    cosine = torch.nn.functional.cosine_similarity(a[:, None].double(), b[None].double(), dim=2)
+    wins = sum(bool(cosine[i, i] > cosine[i, j]) for i in range(9) for j in range(9) if i != j)
+    assert separation(a, b) == pytest.approx(100 * wins / 72)
+    assert math.isnan(separation(a[:1], b[:1]))

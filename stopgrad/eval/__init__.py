@@ -1,0 +1,56 @@
+"""Evaluation: what a frozen backbone's features are worth, beside raw pixels and beside the same backbone untrained.
+
+`config` says how, `extract` turns images into features, `neighbours`, `probes` and `labelfree` score them,
+`suite` holds the table EVALS and runs it, `table` lays the rows side by side. Letters in shapes: N bank,
+Q queries, P images with two views, D features, K neighbours, C classes.
+
+Everything takes a backbone, never a method, and nothing here is ever chosen by looking at the test split. Settings
+import without torch; what needs it is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from stopgrad.eval.config import PROTOCOL, EvalConfig
+from stopgrad.eval.table import rows
+
+if TYPE_CHECKING:
+    from stopgrad.eval.extract import features, measure_batch_norm, pixels
+    from stopgrad.eval.neighbours import knn, knn_top1
+    from stopgrad.eval.probes import linear_lbfgs, linear_sgd
+    from stopgrad.eval.suite import EVALS, evaluate
+
+__all__ = [
+    "EVALS",
+    "PROTOCOL",
+    "EvalConfig",
+    "evaluate",
+    "features",
+    "knn",
+    "knn_top1",
+    "linear_lbfgs",
+    "linear_sgd",
+    "measure_batch_norm",
+    "pixels",
+    "rows",
+]
+
+_LATER = {
+    "EVALS": "suite",
+    "evaluate": "suite",
+    "features": "extract",
+    "measure_batch_norm": "extract",
+    "pixels": "extract",
+    "knn": "neighbours",
+    "knn_top1": "neighbours",
+    "linear_lbfgs": "probes",
+    "linear_sgd": "probes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -1,0 +1,111 @@
+"""Weighted k-nearest-neighbour classification: exact, chunked, float32, on the CPU or a GPU.
+
+score(c) = sum over the K nearest bank rows i of class c of exp(cos(x, x_i) / temperature)
+
+Source: InstDisc, arXiv:1805.01978, section 3.4; constants in methods-contrastive.md, 14.1. Differs from DINO's
+eval_knn.py: any number of queries (there, fewer than 100 fail), ties are decided the same way everywhere, similarities
+are float32 whatever the run's precision (bfloat16 moves 8 % of the neighbours), and the votes are summed in float64
+after the largest similarity is taken off, so that no temperature overflows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stopgrad.contracts import Result
+from stopgrad.eval.task import Encoded, Task, percent
+
+_SIMILARITIES = 2**25  # held at a time: 134 MB
+
+
+def knn(
+    bank: Tensor,
+    bank_labels: NDArray[np.int64],
+    queries: Tensor,
+    k: Sequence[int],
+    temperature: float,
+    classes: int,
+    *,
+    chunk: int | None = None,
+) -> dict[int, NDArray[np.int64]]:
+    """Predicted class of every query, for each of `k`: {k: [Q]}.
+
+    bank: [N, D] and queries: [Q, D], of any length, on the device that computes.  bank_labels: [N], 0 to classes - 1.
+    Above N, k is N. Of equally near rows the first of the bank counts, of equal classes the lowest.
+    `chunk`: queries at a time; memory only (by default 134 MB of similarities).
+    """
+    n = len(bank)
+    labels = torch.as_tensor(bank_labels, dtype=torch.long)
+    largest = min(max(k), n)
+    chunk = chunk or max(1, _SIMILARITIES // n)
+    parts: dict[int, list[Tensor]] = {wanted: [] for wanted in k}
+    with torch.no_grad(), _exact(queries.device.type):
+        bank_t = F.normalize(bank.to(queries.device).float(), dim=1).T  # [D, N]
+        for rows in torch.split(F.normalize(queries.float(), dim=1), chunk):
+            near, index = (part.cpu() for part in _nearest(rows @ bank_t, largest))  # [R, K]
+            weight = ((near.double() - near[:, :1].double()) / temperature).exp()  # [R, K]
+            voters = labels[index]  # [R, K]
+            for wanted, found in parts.items():
+                votes = weight.new_zeros(len(rows), classes)
+                votes.scatter_add_(1, voters[:, :wanted], weight[:, :wanted])
+                found.append(votes.argmax(dim=1))
+    return {wanted: torch.cat(found).numpy() for wanted, found in parts.items()}
+
+
+def knn_top1(
+    bank: Tensor,
+    bank_labels: NDArray[np.int64],
+    queries: Tensor,
+    query_labels: NDArray[np.int64],
+    k: int = 20,
+    temperature: float = 0.1,
+) -> float:
+    """Percentage of queries whose class the kNN names right."""
+    classes = int(bank_labels.max()) + 1
+    return percent(knn(bank, bank_labels, queries, (k,), temperature, classes)[k], query_labels)
+
+
+def run(encoded: Encoded, task: Task) -> list[Result]:
+    if encoded.bank is None or encoded.queries is None or task.bank_labels is None or task.query_labels is None:
+        return []
+    bank, queries = encoded.bank.to(task.device), encoded.queries.to(task.device)
+    config, n, results = task.config, len(bank), []
+    predictions = knn(bank, task.bank_labels, queries, config.k, config.temperature, int(task.bank_labels.max()) + 1)
+    for position, k in enumerate(config.k):
+        name = "knn_top1" if position == 0 else f"knn_top1_k{k}"
+        clamped = f" (the bank has {n}: k={n})" if k > n else ""
+        how = f"kNN, cosine, k={k}{clamped}, temperature={config.temperature:g}, bank: all {n} training images"
+        results.append(task.result(name, percent(predictions[k], task.query_labels), len(queries), how))
+    return results
+
+
+def _nearest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row of [R, N] and where they stand: [R, k] both, descending, ties by position."""
+    values, index = similarity.topk(min(k + 1, similarity.shape[1]), dim=1)
+    # topk is free to choose among equals at its border; a collapsed encoder has nothing but equals.
+    for row in (values[:, k - 1] == values[:, -1]).nonzero()[:, 0].tolist() if values.shape[1] > k else ():
+        above = (similarity[row] > values[row, -1]).nonzero()[:, 0]
+        level = (similarity[row] == values[row, -1]).nonzero()[:, 0]
+        index[row, :k] = torch.cat([above, level])[:k]
+    index = index[:, :k].sort(dim=1).values
+    values, order = similarity.gather(1, index).sort(dim=1, descending=True, stable=True)
+    return values, index.gather(1, order)
+
+
+@contextmanager
+def _exact(device_type: str) -> Iterator[None]:
+    """float32 products in float32, though the run around may have allowed TF32, bfloat16 or autocast."""
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)

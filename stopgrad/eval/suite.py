@@ -1,0 +1,221 @@
+"""Every evaluation, of one encoder, beside its baselines: the table, and what runs it.
+
+Three kinds of encoder answer the same questions about the same images: the trained backbone; the same backbone
+untrained, its batch norm measured on training images, as the mean of several seeds; the raw pixels. The test split
+reports and never selects: the one choice there is (the strength of a probe's penalty) is made inside the training
+split, and the weights are those that were handed in.
+
+To add an evaluation: a function (Encoded, Task) -> rows in a file of its own, and a line in EVALS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stopgrad import rng
+from stopgrad.contracts import Batch, ConfigError, DataError, Preprocess, Result
+from stopgrad.eval import labelfree, neighbours, probes
+from stopgrad.eval.config import PROTOCOL, EvalConfig
+from stopgrad.eval.extract import BATCH_NORM_IMAGES, Encode, as_pixels, frozen, measure_batch_norm, pixels_side, through
+from stopgrad.eval.table import PIXELS, RANDOM
+from stopgrad.eval.task import Encoded, Task, standardiser
+from stopgrad.views import ViewMaker, ViewsConfig
+
+if TYPE_CHECKING:
+    from stopgrad.data import Data
+
+EVALS: dict[str, Callable[[Encoded, Task], list[Result]]] = {
+    "knn": neighbours.run,
+    "linear": probes.run,
+    "retrieval": labelfree.retrieval,
+    "geometry": labelfree.geometry,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reader:
+    """The images of one evaluation, read again for every encoder, so that memory holds no more than one batch."""
+
+    data: Data
+    preprocess: Preprocess
+    maker: ViewMaker
+    chosen: NDArray[np.int64]  # [P], test images that get two views
+    config: EvalConfig
+    threads: int
+    labelled: bool
+
+    def encoded(self, encode: Encode, pixels: tuple[int, int, int] | None = None) -> Encoded:
+        bank = queries = None
+        if self.labelled:
+            bank = self._through(encode, "train", np.arange(len(self.data.train)))
+            queries = self._through(encode, "test", np.arange(len(self.data.test)))
+            clean = queries[torch.from_numpy(self.chosen)]
+            if pixels is not None:
+                # Cosines of raw pixels move by a point with the mean and std of the recipe; the baseline should not.
+                mean, scale = standardiser(bank)
+                bank.sub_(mean).mul_(scale)
+                queries.sub_(mean).mul_(scale)
+        else:
+            clean = self._through(encode, "test", self.chosen)
+        first, second = self._views(encode)
+        return Encoded(bank=bank, queries=queries, clean=clean, first=first, second=second, pixels=pixels)
+
+    def _through(self, encode: Encode, split: str, index: NDArray[np.int64]) -> Tensor:
+        images = self.data.train if split == "train" else self.data.test
+        found = through(encode, images, index, self.preprocess, self.config.batch_size, self.threads)
+        if not bool(torch.isfinite(found).all()):
+            bad = index[int((~torch.isfinite(found).all(dim=1)).nonzero()[0])]
+            raise DataError(
+                f"evaluation: the features are not finite (first at {split} image {bad}), so the encoder's training "
+                "diverged; needed are finite weights: look at the run with `stopgrad diagnose RUN`"
+            )
+        return found
+
+    def _views(self, encode: Encode) -> tuple[Tensor, Tensor]:
+        """Features [P, D] of two views of each chosen image: of epoch 0, the same for every encoder."""
+        first, second = [], []
+        for start in range(0, len(self.chosen), self.config.batch_size):
+            index = self.chosen[start : start + self.config.batch_size]
+            samples = self.data.test.take(index)
+            crops = self.maker(Batch(samples, index, epoch=0)).crops
+            if len(crops) == 1:  # a recipe of one view an image: the second is the next epoch's
+                crops = crops + self.maker(Batch(samples, index, epoch=1)).crops
+            first.append(encode(crops[0]))
+            second.append(encode(crops[1]))
+        return torch.cat(first), torch.cat(second)
+
+
+def evaluate(
+    backbone: nn.Module,
+    fresh: Callable[[int], nn.Module],
+    data: Data,
+    preprocess: Preprocess,
+    views: ViewsConfig,
+    config: EvalConfig,
+    *,
+    seed: int,
+    device: torch.device | str,
+    threads: int,
+    say: Callable[[str], None] | None = None,
+) -> list[Result]:
+    """Rows of every evaluation: the backbone's, then `baseline_random_*`, then `baseline_pixels_*`.
+
+    fresh: seed -> the same architecture, untrained.  preprocess, views: the encoder's own test transform and training
+    views, with the same mean and std.  say: told what is being done, a line at a time. Rows that need labels are there
+    where both splits have them. Raises DataError (a split without images, features that are not finite), ConfigError.
+    """
+    device, tell = torch.device(device), say or (lambda _: None)
+    with _reader(data, preprocess, views, config, seed, device, threads) as reader:
+        task = _task(reader, seed, device)
+        count = len(data.train) + len(data.test) if reader.labelled else len(reader.chosen)
+        tell(f"evaluation: {count:,} images through the encoder")
+        with frozen(backbone.to(device), device, config.precision == "bfloat16") as encode:
+            own = _score(reader.encoded(encode), replace(task, protocol=f"{task.protocol}; weights as handed in"))
+        seeds = [seed + i for i in range(config.random_seeds)]
+        untrained = []
+        for position, one in enumerate(seeds):
+            tell(f"evaluation: baseline {position + 1} of {len(seeds) + 1}, the same backbone untrained, seed {one}")
+            untrained.append(_untrained(fresh(one).to(device), reader, task))
+        tell(f"evaluation: baseline {len(seeds) + 1} of {len(seeds) + 1}, raw pixels")
+        side = pixels_side(preprocess.channels, preprocess.image_size)
+        raw = replace(
+            task,
+            protocol=f"{task.protocol}; raw pixels at {side} x {side}, for kNN standardised by the training images",
+        )
+        pixels = _score(reader.encoded(as_pixels, (preprocess.channels, side, side)), raw)
+    return [*own, *_mean(untrained, seeds), *(replace(row, name=PIXELS + row.name) for row in pixels)]
+
+
+def _score(encoded: Encoded, task: Task) -> list[Result]:
+    return [row for run in EVALS.values() for row in run(encoded, task)]
+
+
+def _untrained(backbone: nn.Module, reader: _Reader, task: Task) -> list[Result]:
+    config, bf16 = reader.config, reader.config.precision == "bfloat16"
+    measure_batch_norm(
+        backbone,
+        reader.data.train,
+        reader.preprocess,
+        device=task.device,
+        batch_size=config.batch_size,
+        threads=reader.threads,
+        bf16=bf16,
+    )
+    looked_at = min(BATCH_NORM_IMAGES, len(reader.data.train))
+    told = f"untrained weights, batch norm measured on {looked_at} training images"
+    with frozen(backbone, task.device, bf16) as encode:
+        return _score(reader.encoded(encode), replace(task, protocol=f"{task.protocol}; {told}"))
+
+
+def _mean(runs: list[list[Result]], seeds: list[int]) -> list[Result]:
+    """One row of each name from one a seed; what each seed gave stands in the protocol."""
+    out = []
+    for same in zip(*runs, strict=True):
+        values = [row.value for row in same if isinstance(row.value, float)]
+        mean = sum(values) / len(values) if len(values) == len(same) else None
+        each = ", ".join(f"{seed}: {value:.4g}" for seed, value in zip(seeds, values)) if mean is not None else "none"
+        told = f"{same[0].protocol}; mean over seeds ({each}), what was chosen is seed {seeds[0]}'s"
+        out.append(replace(same[0], name=RANDOM + same[0].name, value=mean, protocol=told))
+    return out
+
+
+@contextmanager
+def _reader(
+    data: Data,
+    preprocess: Preprocess,
+    views: ViewsConfig,
+    config: EvalConfig,
+    seed: int,
+    device: torch.device,
+    threads: int,
+) -> Iterator[_Reader]:
+    for split, images in (("training", data.train), ("test", data.test)):
+        if len(images) == 0:
+            raise DataError(f"evaluation: {data.name} has no {split} images; at least one is needed, check --data")
+    found, needed = views.statistics(preprocess.channels), (preprocess.mean, preprocess.std)
+    if not np.allclose(found, needed):
+        raise ConfigError(
+            f"evaluation: views.mean and views.std are {found}, the encoder was trained with {needed}; "
+            "set views.mean and views.std to those"
+        )
+    maker = ViewMaker(views, preprocess.channels, seed, device, threads)
+    try:
+        yield _Reader(
+            data=data,
+            preprocess=preprocess,
+            maker=maker,
+            # A shuffle, since test splits often come class by class; in the split's order for quick reading.
+            chosen=np.sort(rng.permutation(len(data.test), seed, 1, rng.EVAL)[: config.retrieval_images]),
+            config=config,
+            threads=threads,
+            labelled=data.train.labels is not None and data.test.labels is not None,
+        )
+    finally:
+        maker.close()
+
+
+def _task(reader: _Reader, seed: int, device: torch.device) -> Task:
+    data, preprocess = reader.data, reader.preprocess
+    synthetic = " (synthetic)" if data.synthetic else ""
+    protocol = (
+        f"{PROTOCOL}; data {data.name}{synthetic}, {data.fingerprint[:12]}; {len(data.train)} training images, "
+        f"test reports ({len(data.test)} images, split: {data.split_rule}), nothing selected on test; "
+        f"test transform {preprocess.image_size} px, crop fraction {preprocess.crop_fraction:g}, "
+        f"backbone in {reader.config.precision}"
+    )
+    return Task(
+        config=reader.config,
+        bank_labels=data.train.labels if reader.labelled else None,
+        query_labels=data.test.labels if reader.labelled else None,
+        device=device,
+        seed=seed,
+        protocol=protocol,
+    )
