@@ -44,7 +44,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         failpoint("after_fsync")
         temporary.replace(path)
         failpoint("after_replace")
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -66,7 +66,8 @@ def storage_error(path: Path, error: OSError, needed: int = 0) -> StorageError:
     return StorageError(f"{path}: can't be written ({error.strerror or error}); check the folder, or choose --out")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """A rename is on disk once its folder is."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -77,7 +78,7 @@ def _sync_folder(folder: Path) -> None:
 class RunDir:
     """Names inside one run's folder, and how each is read and written.
 
-    writes: False on every process but the first, which then reads, writes and locks nothing.
+    writes: False on every process but the first, which then writes and locks nothing.
     """
 
     def __init__(self, path: Path, writes: bool = True) -> None:
@@ -112,6 +113,10 @@ class RunDir:
             if isinstance(found, dict):
                 return found
         return {}
+
+    def begun(self) -> bool:
+        """Whether anything was measured or saved here; a run that failed before its first step may be written over."""
+        return self.log.exists() or self.checkpoints.exists()
 
     # --- lock ---
 
@@ -155,6 +160,14 @@ class RunDir:
                 file.flush()
         except OSError as error:
             raise storage_error(self.log, error, len(data)) from error
+
+    def settle_log(self) -> int:
+        """The log's length once it is on disk: what a checkpoint records must not outlive what it counts."""
+        if not self.log.exists():
+            return 0
+        with self.log.open("rb+") as file:
+            os.fsync(file.fileno())
+            return file.seek(0, os.SEEK_END)
 
     def cut_log(self, length: int) -> None:
         """Drop what was logged after a checkpoint, so that resuming neither loses nor doubles a line."""
@@ -215,8 +228,9 @@ class RunDir:
         """
         if not self.checkpoints.is_dir():
             return None
-        for leftover in self.checkpoints.glob("*.tmp"):
-            leftover.unlink(missing_ok=True)
+        if self.writes:
+            for leftover in self.checkpoints.glob("*.tmp"):
+                leftover.unlink(missing_ok=True)
         manifest = self._manifest()
         files = sorted(self.checkpoints.glob("step*.ckpt"), reverse=True)
         damaged: list[str] = []
@@ -251,5 +265,7 @@ class RunDir:
 
     def log_error(self, text: str) -> None:
         """The traceback behind a one-line message; failing to write it must not hide the message."""
+        if not self.writes:
+            return
         with contextlib.suppress(OSError), self.error_log.open("a") as file:
             file.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stopgrad import dist
-from stopgrad.nn.heads import wide
+from stopgrad.contracts import ConfigError
+from stopgrad.nn.heads import BatchNorm, wide
 
 
 class SyncBatchNorm(_BatchNorm):
@@ -47,10 +48,21 @@ class SyncBatchNorm(_BatchNorm):
         return y.to(input.dtype) if input.dim() > 2 else y
 
 
+PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNorm)
+
+
 def synchronise(module: nn.Module) -> nn.Module:
-    """The module with every batch norm replaced by one over all processes; parameters and buffers are kept."""
+    """The module with every batch norm replaced by one over all processes; parameters and buffers are kept.
+
+    Raises ConfigError for a subclass that does something besides (timm's BatchNormAct2d).
+    """
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm) and not isinstance(child, SyncBatchNorm):
+            if type(child) not in PLAIN:
+                raise ConfigError(
+                    f"{type(child).__name__} does more than normalise, so it can't be shared by processes; "
+                    "use a backbone with plain batch norm (tiny, resnet18, resnet50), or one process"
+                )
             shared = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
             # the same tensors, not copies: a frozen or a target's norm stays frozen
             shared._parameters = child._parameters

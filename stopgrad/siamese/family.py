@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stopgrad.contracts import Clock, ConfigError, Output, Views
+from stopgrad.losses import negative_cosine
 from stopgrad.method import Method
 from stopgrad.siamese.pairs import Pairs
 
@@ -72,7 +73,9 @@ class Siamese(Method):
         p = {view: self.predictor(z_view) for view, z_view in z.items()}
         t = self.target(views, z, self, self.encode, self.pairs.targets)
         loss = self.objective(p, z, t, self.pairs, views.index, clock)
-        return Output(loss=loss, embedding=torch.cat([z[v].detach() for v in self.pairs.online]))
+        agreement = torch.stack([-negative_cosine(p[o].detach(), t[g].detach()) for o, g in self.pairs.both]).mean()
+        embedding = torch.cat([z[view].detach() for view in self.pairs.online])
+        return Output(loss=loss, embedding=embedding, logs={"agreement": agreement})
 
     def encode(self, views: Views, which: Sequence[int], backbone: nn.Module, projector: nn.Module) -> Vectors:
         """{view: projection [B, D]}, crops grouped into forwards as `bn_batch` says."""

@@ -1,0 +1,180 @@
+"""A Recipe and open data become the objects a run works with."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stopgrad import dist, rng
+from stopgrad.contracts import Images, Preprocess, Views
+from stopgrad.data.loader import Loader, Subset, hold_out
+from stopgrad.data.sources import Data
+from stopgrad.method import Method
+from stopgrad.methods import METHODS
+from stopgrad.nn.backbones import build_backbone
+from stopgrad.nn.batch_norm import synchronise
+from stopgrad.optim.sgd import build_sgd
+from stopgrad.recipe import Recipe
+from stopgrad.recipe.typed import plain
+from stopgrad.rundir import RunDir
+from stopgrad.training.loop import Job
+from stopgrad.training.progress import Progress
+from stopgrad.training.watch import Labelled, Watch
+from stopgrad.views.maker import ViewMaker
+from stopgrad.views.preprocess import preprocess_of
+
+# Settings that change neither a bit of the weights nor a line of the log, so a resumed run may change them.
+FREE_TO_CHANGE = {
+    "loop": (
+        "view_threads",
+        "prefetch",
+        "checkpoint_every_steps",
+        "checkpoint_every_minutes",
+        "keep_checkpoints",
+        "tensorboard",
+        "wandb",
+    ),
+    "eval": ("*",),
+}
+
+
+def pick_device() -> torch.device:
+    """This process's GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        device = torch.device("cuda", dist.local_rank())
+        torch.cuda.set_device(device)
+        return device
+    return torch.device("cpu")
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether bfloat16 products are native: Ampere and later, or a CPU with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def resolve(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe with what depended on the machine written out: precision and compute threads."""
+    loop = recipe.loop
+    precision = loop.precision
+    if precision == "auto":
+        precision = "bf16" if bf16_is_fast(device) else "float32"
+    return dataclasses.replace(
+        recipe, loop=dataclasses.replace(loop, precision=precision, threads=loop.threads or torch.get_num_threads())
+    )
+
+
+def identity(recipe: Recipe, data: Data, device: torch.device) -> dict[str, Any]:
+    """What has to be the same for a resumed run to give the same bits, flat, by setting."""
+    found: dict[str, Any] = {"data fingerprint": data.fingerprint, "processes": dist.world(), "device": device.type}
+    for section, values in plain(recipe).items():
+        free = FREE_TO_CHANGE.get(section, ())
+        if not isinstance(values, Mapping):
+            found[section] = values
+        elif "*" not in free:
+            found |= {f"{section}.{key}": value for key, value in values.items() if key not in free}
+    return found
+
+
+def build_method(recipe: Recipe) -> Method:
+    """Backbone and heads, initialised from the recipe's seed; global random state is left alone."""
+    builder, _ = METHODS[recipe.method.name]
+    backbone = fresh_backbone(recipe, recipe.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.torch_seed(recipe.seed, 1))
+        return builder(backbone, recipe.method)
+
+
+def fresh_backbone(recipe: Recipe, seed: int) -> nn.Module:
+    return build_backbone(recipe.backbone, recipe.data.channels, recipe.views.image_size, seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A run ready for its first step."""
+
+    job: Job
+    maker: ViewMaker
+    watch: Watch
+    preprocess: Preprocess
+
+
+def build_job(
+    recipe: Recipe,
+    data: Data,
+    run: RunDir,
+    device: torch.device,
+    progress: Progress,
+    write: Callable[[Mapping[str, Any]], None],
+) -> Built:
+    """Everything the loop needs. Raises DataError where there are fewer images than one batch."""
+    method: Method = build_method(recipe).to(device)
+    if recipe.loop.channels_last:
+        method = method.to(memory_format=torch.channels_last)
+    if dist.world() > 1:
+        synchronise(method)
+    parallel: nn.Module = method
+    if dist.world() > 1:
+        parallel = nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
+    bf16 = recipe.loop.precision == "bf16"
+    kept, held = split_held(data.train, recipe)
+    loader = Loader(kept, recipe.loop.batch_size, recipe.seed, rank=dist.rank(), world=dist.world())
+    channels, threads = recipe.data.channels, recipe.loop.view_threads
+    maker = ViewMaker(recipe.views, channels, recipe.seed, device, threads)
+    preprocess = preprocess_of(recipe.views, channels)
+    labelled = None
+    if kept.labels is not None:
+        bank = rng.permutation(len(kept), recipe.seed, epoch=1, purpose=rng.WATCH)[: recipe.watch.knn_bank]
+        labelled = Labelled(bank=Subset(kept, bank), queries=held, preprocess=preprocess)
+    watch = Watch(
+        method=method,
+        held=held,
+        make_views=maker,
+        labelled=labelled,
+        config=recipe.watch,
+        recipe=plain(recipe),
+        run=run,
+        device=device,
+        bf16=bf16,
+        threads=threads,
+    )
+
+    def views_at(step: int) -> Views:
+        return maker(loader.batch(step))
+
+    job = Job(
+        method=method,
+        parallel=parallel,
+        optimiser=build_sgd(method, recipe.optim, recipe.loop.batch_size, method.constant_lr()),
+        views_at=views_at,
+        steps_per_epoch=loader.steps_per_epoch,
+        seed=recipe.seed,
+        device=device,
+        bf16=bf16,
+        loop=recipe.loop,
+        optim=recipe.optim,
+        run=run,
+        identity=identity(recipe, data, device),
+        watch=watch,
+        write=write,
+        progress=progress,
+        resume_command=f"stopgrad train {shlex.quote(str(run.path))} --resume",
+    )
+    return Built(job, maker, watch, preprocess)
+
+
+def split_held(images: Images, recipe: Recipe) -> tuple[Images, Images]:
+    """(what is trained on, what is watched). Under 160 images all are both: a tenth would say nothing."""
+    count = min(recipe.watch.images, len(images) // 10)
+    return hold_out(images, count, recipe.seed) if count >= 16 else (images, images)

@@ -1,0 +1,65 @@
+"""`--minutes N` becomes a number of epochs before the first step, from a measured step time."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+
+import torch
+
+from stopgrad import dist
+from stopgrad.assemble.build import Built
+from stopgrad.optim.sgd import build_sgd
+from stopgrad.recipe import Recipe
+from stopgrad.training.feed import Feed
+from stopgrad.training.loop import Job, one_step
+
+WARM_STEPS = 4  # besides those that were prefetched while nothing ran
+MEASURED_SECONDS = 6.0
+
+
+def epochs_in(minutes: float, recipe: Recipe, built: Built) -> tuple[int, str]:
+    """(epochs that fit, at least 1; how that was found). The method itself is not touched: a copy is trained."""
+    step = step_seconds(recipe, built)
+    begin = time.monotonic()
+    built.watch.rehearse()
+    watching = time.monotonic() - begin
+    steps = built.job.steps_per_epoch
+    epoch = steps * (step + watching / recipe.watch.every_steps)
+    epochs = max(1, int(minutes * 60 / epoch))
+    if minutes * 60 < 0.8 * epoch:
+        how = f"one epoch of {steps} steps takes about {epoch / 60:.1f} minutes, longer than the {minutes:g} asked for"
+        return 1, f"{how}; --set data.limit=N trains on fewer images"
+    how = (
+        f"{minutes:g} minutes are {epochs} epochs of {steps} steps: {step:.3f} s a step, measured on this machine"
+        f" with {watching:.1f} s of watching every {recipe.watch.every_steps} steps"
+    )
+    return epochs, how
+
+
+def step_seconds(recipe: Recipe, built: Built) -> float:
+    """Seconds a step takes, views included, on a copy of the method; at least 5 steps or MEASURED_SECONDS."""
+    method = copy.deepcopy(built.job.method)
+    job = dataclasses.replace(
+        built.job,
+        method=method,
+        parallel=method,
+        optimiser=build_sgd(method, recipe.optim, recipe.loop.batch_size, method.constant_lr()),
+    )
+    method.train()
+    with torch.random.fork_rng(devices=[]):  # dropout of these steps must not move the run's own
+        return _time_steps(job, recipe.loop.prefetch)
+
+
+def _time_steps(job: Job, prefetch: int) -> float:
+    warm = WARM_STEPS + prefetch
+    times = []
+    with Feed(job.views_at, 0, warm + 10_000, prefetch) as feed:
+        for step, views in feed:
+            one_step(job, views, job.clock(step))
+            times.append(time.monotonic())
+            enough = step >= warm + 5 and times[-1] - times[warm] > MEASURED_SECONDS
+            if dist.from_first(int(enough)):  # every step holds collectives: all stop together
+                break
+    return (times[-1] - times[warm]) / (len(times) - 1 - warm)

@@ -1,0 +1,230 @@
+"""From a recipe to a finished run folder: data, training, encoder, scores, verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import resource
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stopgrad import dist, rng
+from stopgrad.assemble.build import Built, build_job, fresh_backbone, pick_device, resolve
+from stopgrad.assemble.minutes import epochs_in
+from stopgrad.contracts import DataError, InterruptedRunError, MissingInputError, Result, StopgradError
+from stopgrad.data import Data, open_data, write_bad_files
+from stopgrad.diagnose import Diagnosis, diagnose
+from stopgrad.encoder import Encoder, save_encoder
+from stopgrad.eval import PROTOCOL, evaluate
+from stopgrad.recipe import Recipe
+from stopgrad.recipe.text import dump, load
+from stopgrad.recipe.typed import plain
+from stopgrad.rundir import RunDir, as_json
+from stopgrad.training import signals
+from stopgrad.training.loop import fit
+from stopgrad.training.progress import Progress
+from stopgrad.training.writers import Write, writers
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run came to."""
+
+    path: Path
+    diagnosis: Diagnosis
+    results: list[Result]
+    trained: bool  # False where the run had been finished before
+
+
+def already_finished(run: RunDir, recipe: Recipe, progress: Progress | None) -> Finished | None:
+    """What a finished run came to; None where there is something left to do."""
+    if run.state().get("state") != "finished" or not run.results.exists():
+        return None
+    (progress or Progress()).say(f"{run.path} is finished; nothing to do")
+    return Finished(run.path, diagnose(run.verdict_lines(), plain(recipe)), read_results(run), trained=False)
+
+
+def carry_out(run: RunDir, recipe: Recipe, minutes: float, progress: Progress | None) -> Finished:
+    """Train, evaluate and judge in a folder that is locked. `minutes` above 0 sets loop.epochs from a measured step.
+
+    Whatever goes wrong is left in status.json and error.log, and raised.
+    """
+    progress = progress or Progress(quiet=not run.writes)
+    try:
+        with signals.raised():
+            finished = _train(run, recipe, minutes, progress)
+    except InterruptedRunError as error:
+        run.set_status("interrupted", message=str(error), exit_code=error.exit_code, **_unresolved(run))
+        raise
+    except KeyboardInterrupt as error:  # while opening data or evaluating; the loop has its own way
+        message = f"stopped; what was saved is kept, go on with: stopgrad train {run.path} --resume"
+        code = signals.TERMINATED if isinstance(error, signals.Terminated) else signals.INTERRUPTED
+        run.set_status("interrupted", message=message, exit_code=code, **_unresolved(run))
+        raise InterruptedRunError(message, code) from error
+    except BaseException as error:
+        code = error.exit_code if isinstance(error, StopgradError) else 1
+        with contextlib.suppress(StopgradError):  # the disk may be what failed; the first error is the one to tell
+            run.set_status("failed", message=str(error), exit_code=code, **_unresolved(run))
+        run.log_error(traceback.format_exc())
+        raise
+    finally:
+        progress.close()
+    run.set_status("finished", verdict=finished.diagnosis.verdict)
+    return finished
+
+
+def _unresolved(run: RunDir) -> dict[str, float]:
+    """The minutes that have not become epochs in recipe.yaml yet, for a resume to start from."""
+    minutes = run.state().get("minutes")
+    return {"minutes": float(minutes)} if minutes else {}
+
+
+def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> Finished:
+    device = pick_device()
+    dist.start(device.type)
+    recipe = resolve(recipe, device)
+    torch.set_num_threads(recipe.loop.threads)
+    data = open_source(run, recipe, progress)
+    note = f"resolved; runs again as is: stopgrad train {run.recipe}"
+    if minutes:
+        with _built(run, recipe, data, device, progress, nobody) as built:
+            epochs, how = epochs_in(minutes, recipe, built)
+        recipe = dataclasses.replace(recipe, loop=dataclasses.replace(recipe.loop, epochs=dist.from_first(epochs)))
+        progress.say(how)
+        note += f"\n{how}"
+    if run.writes and load(run.recipe) != recipe:
+        run.write(run.recipe, dump(recipe, note).encode())
+    run.set_status("running")
+    with writers(recipe.loop, run) as write, _built(run, recipe, data, device, progress, write) as built:
+        # for backbones with dropout or stochastic depth; initialisation and views have numbers of their own
+        torch.manual_seed(rng.torch_seed(recipe.seed, 2, dist.rank()))
+        fit(built.job)
+        built.job.method.eval()
+        if run.writes:
+            save_encoder(run.encoder, built.job.method.backbone, recipe.backbone, built.preprocess)
+        said = diagnose(run.verdict_lines(), plain(recipe))
+        progress.say(f"verdict: {said.sentence()}")
+        rows = _results(run, recipe, data, built, said, progress)
+    run.write(run.results, as_json([row.as_dict() for row in rows]))
+    return Finished(run.path, said, rows, trained=True)
+
+
+@contextlib.contextmanager
+def _built(
+    run: RunDir, recipe: Recipe, data: Data, device: torch.device, progress: Progress, write: Write
+) -> Iterator[Built]:
+    built = build_job(recipe, data, run, device, progress, write)
+    try:
+        yield built
+    finally:
+        built.maker.close()
+
+
+def nobody(line: Mapping[str, Any]) -> None:
+    """The writer of steps that are only timed."""
+
+
+def open_source(run: RunDir, recipe: Recipe, progress: Progress) -> Data:
+    """The recipe's data; what is wrong with single files goes to bad_files.csv whether or not the run can start."""
+    try:
+        data = open_data(recipe.data, recipe.views.image_size, progress=progress.reading)
+    except DataError as error:
+        if run.writes:
+            write_bad_files(getattr(error, "bad", ()), run.bad_files)
+        raise
+    if data.bad and run.writes:
+        write_bad_files(data.bad, run.bad_files)
+        progress.say(f"{len(data.bad)} files could not be used and are listed in {run.bad_files}")
+    for note in data.notes:
+        progress.say(note)
+    return data
+
+
+def _results(
+    run: RunDir, recipe: Recipe, data: Data, built: Built, said: Diagnosis, progress: Progress
+) -> list[Result]:
+    def row(name: str, value: float | str | None, n: int, split: str, protocol: str) -> Result:
+        return Result(name, value, n, split, recipe.seed, protocol)
+
+    log = run.read_log()
+    watched = [line for line in log if "std_ratio" in line]
+    first, last = watched[0], watched[-1]
+    seen = f"{PROTOCOL}; train-mode batch norm, {first['held_images']} held-out training images, last step"
+    images, rate = speed(log, recipe.loop.batch_size)
+    rows = [
+        row("verdict", said.verdict, first["held_images"], "held-out", seen),
+        row("std_ratio", last["std_ratio"], first["held_images"], "held-out", seen),
+        row("images_per_second", round(rate, 1), images, "train", "whole loop with its monitors, this machine"),
+        row("peak_memory_mb", peak_memory_mb(built.job.device), 1, "train", "peak of the training process"),
+    ]
+    rows += evaluate(
+        built.job.method.backbone,
+        lambda seed: fresh_backbone(recipe, seed),
+        data,
+        built.preprocess,
+        recipe.views,
+        recipe.eval,
+        seed=recipe.seed,
+        device=built.job.device,
+        threads=recipe.loop.view_threads,
+        say=progress.say,
+    )
+    return rows
+
+
+def speed(log: list[dict[str, Any]], batch_size: int) -> tuple[int, float]:
+    """(images seen, images a second) over all sessions of a run, from its log."""
+    images, spent, before = 0, 0.0, 0
+    for line in log:
+        if rate := line.get("images_per_second"):
+            count = (line["step"] - before) * batch_size
+            images, spent, before = images + count, spent + count / rate, line["step"]
+    return images, images / max(spent, 1e-9)
+
+
+def read_results(run: RunDir) -> list[Result]:
+    """The rows of results.json. Raises MissingInputError where the run has none."""
+    import json
+
+    try:
+        rows: list[dict[str, Any]] = json.loads(run.results.read_text())
+        return [Result(**row) for row in rows]
+    except (OSError, ValueError, TypeError) as error:
+        raise MissingInputError(f"{run.results}: no results that can be read ({error}); resume the run") from error
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak resident memory of this process, or of the device where it is a GPU; MB of 10^6 bytes."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
+
+
+def score(encoder: Encoder, recipe: Recipe, *, seed: int, progress: Progress | None) -> list[Result]:
+    """Evaluate a loaded encoder on the recipe's data, with its own preprocessing and the recipe's views."""
+    progress = progress or Progress()
+    device = pick_device()
+    preprocess = encoder.preprocess
+    size = preprocess.image_size
+    views = dataclasses.replace(recipe.views, image_size=size, mean=preprocess.mean, std=preprocess.std)
+    config = dataclasses.replace(recipe.data, channels=preprocess.channels)  # type: ignore[arg-type]
+    data = open_data(config, size, progress=progress.reading)
+    for note in data.notes:
+        progress.say(note)
+    return evaluate(
+        encoder.backbone.to(device),
+        encoder.fresh,
+        data,
+        preprocess,
+        views,
+        recipe.eval,
+        seed=seed,
+        device=device,
+        threads=recipe.loop.view_threads,
+        say=progress.say,
+    )

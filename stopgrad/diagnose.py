@@ -1,0 +1,156 @@
+"""Is the run healthy? One verdict, the evidence, the cause and the next command, from label-free numbers alone.
+
+Collapse is not one number. A head that ends in an affine-free batch norm can't send everything to a point: without
+stop-gradient SimSiam falls to about rank one instead, and std_ratio alone stays where a slow healthy run has it. So the
+verdict reads std_ratio together with the effective rank of the projection (z) and of the backbone's features (h),
+beside what the run itself had before its first step. How the thresholds were fitted stands in docs/verdict.md.
+
+No torch, no labels: it is given the lines of the log, without the kNN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+VERDICTS = ("healthy", "collapsed", "partly_collapsed", "not_learning", "diverged", "too_early")
+
+# Thresholds; fitted on runs that no test uses (docs/verdict.md)
+POINT = 0.05  # std_ratio: all outputs alike
+FLAT_RANK, FLAT_SHARE = 3.0, 0.1  # rank of z: about a line, or so small a part of what it was
+FLAT_STD = 0.9  # and std_ratio below this
+HALF = 0.5  # rank of h, of what it was before the first step
+UNLEARNT = 0.6  # cosine of prediction and target, as a part of the cosine of the two projections
+EARLY_STEPS, EARLY_EPOCHS = 60, 1  # until both are over only a collapse or a divergence can be told
+MOVED = 0.9  # of the images confused with another at the start; a rank has risen by as much
+FEW_DISTINCT = 0.5  # share of held-out images that differ from each other
+FLAT_PIXELS = 1e-3  # std of normalised pixels over images, mean over pixels
+SMALL_BATCH = 8  # images a batch norm sees; with fewer its output is nearly a sign
+PAPER_LR, HIGH_LR = 0.05, 10.0  # SimSiam, section 3; and how many times that is too much
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What is said of a run."""
+
+    verdict: str  # one of VERDICTS
+    evidence: tuple[str, ...]
+    cause: str  # method, data, optimiser, or nothing
+    explanation: str
+    next_command: str
+    since_step: int  # first measured step from which this verdict has held without a break
+
+    def sentence(self) -> str:
+        """Verdict, cause and explanation, for a line on the terminal."""
+        because = f" (cause: {self.cause})" if self.cause else ""
+        return f"{self.verdict}{because}: {self.explanation}"
+
+
+def diagnose(history: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) -> Diagnosis:
+    """The verdict on a run so far.
+
+    history: lines of the log that hold measurements, in order, the first from step 0; lines of skipped steps may stand
+    between them.  recipe: nested plain settings, read to name a cause and a next command, never for the verdict.
+    """
+    if not history or history[0].get("rank_h") is None:
+        explanation = "no measurement yet; wait for the first, or look at error.log"
+        return Diagnosis("too_early", (), "", explanation, "", 0)
+    tokens = [verdict(line, history[0]) for line in history]
+    token = tokens[-1]
+    since = len(tokens) - 1
+    while since > 0 and tokens[since - 1] == token:
+        since -= 1
+    cause, explanation, command = explain(token, history, recipe)
+    return Diagnosis(token, evidence(history), cause, explanation, command, int(history[since]["step"]))
+
+
+def verdict(line: Mapping[str, Any], start: Mapping[str, Any]) -> str:
+    """The token for one line of the log, beside the line from before the first step."""
+    if line.get("skipped") or (line["step"] > 0 and line.get("loss") is None):
+        return "diverged"
+    std, rank_z, rank_h = (line.get(name) for name in ("std_ratio", "rank_z", "rank_h"))
+    if std is None or rank_z is None or rank_h is None:
+        return "diverged"
+    flat = std < FLAT_STD and rank_z < max(FLAT_RANK, FLAT_SHARE * start["rank_z"])
+    shrunk = rank_h < HALF * start["rank_h"]
+    agreement = line.get("agreement")
+    # a collapse is a solution: predictions meet their targets, because nothing is left to predict
+    learnt = agreement is None or agreement >= UNLEARNT * line["cosine_positive"]
+    if std < POINT or (flat and shrunk and learnt):
+        return "collapsed"
+    if line["step"] < EARLY_STEPS or line["epoch"] <= EARLY_EPOCHS:
+        return "too_early"
+    if not learnt:
+        return "not_learning"
+    if flat or shrunk:
+        return "partly_collapsed"
+    return "healthy" if _moved(line, start) else "not_learning"
+
+
+def _moved(line: Mapping[str, Any], start: Mapping[str, Any]) -> bool:
+    """Whether the backbone tells an image's second view from other images better than before the first step, or has
+    more directions."""
+    confused, before = 100 - line["separation_h"], 100 - start["separation_h"]
+    return bool(confused < MOVED * before or line["rank_h"] > start["rank_h"] / MOVED)
+
+
+def explain(token: str, history: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) -> tuple[str, str, str]:
+    """(cause, explanation, next command) for a verdict, from the data's facts and the recipe."""
+    if token == "healthy":
+        return "", "features spread and tell images apart better than at the start", ""
+    if token == "too_early":
+        return "", f"fewer than {EARLY_STEPS} steps; nothing alarming so far", ""
+    start, method, optim, loop = history[0], recipe["method"], recipe["optim"], recipe["loop"]
+    again = f"stopgrad train {method['name']} --data {recipe['data']['source']}"
+    other = f"stopgrad train {method['name']} --data OTHER_IMAGES"
+    distinct, held = start.get("held_distinct", 1), start.get("held_images", 1)
+    if distinct < FEW_DISTINCT * held:
+        return "data", f"only {distinct} of {held} held-out images differ from each other", other
+    if start.get("pixel_std", 1.0) < FLAT_PIXELS:
+        return "data", "the images are of one colour, there is nothing to tell apart", other
+    per_norm = loop["batch_size"] // loop["accumulate"]
+    if per_norm < SMALL_BATCH:
+        return "optimiser", f"batch norm sees {per_norm} images at a time", f"{again} --batch-size 64"
+    if optim["base_lr"] > HIGH_LR * PAPER_LR:
+        found = f"base learning rate {optim['base_lr']:g}, the paper uses {PAPER_LR:g}"
+        return "optimiser", found, f"{again} --set optim.base_lr={PAPER_LR:g}"
+    if method.get("target") == "shared":
+        found = "no stop-gradient: gradient flows into both views"
+        return "method", found, f"{again} --set method.target=stop_gradient"
+    if method.get("predictor") == "none" and method.get("target") != "momentum":
+        found = "no predictor: stop-gradient alone halves the gradient and does nothing else"
+        return "method", found, f"{again} --set method.predictor=mlp"
+    if method.get("predictor") == "frozen":
+        return "method", "the predictor is frozen at random weights", f"{again} --set method.predictor=mlp"
+    if token == "diverged":
+        found = "loss or gradient is not finite"
+        return "optimiser", found, f"{again} --set optim.base_lr={optim['base_lr'] / 10:g} optim.warmup_epochs=1"
+    if token == "not_learning":
+        found = "features tell images apart no better than before the first step"
+        return "optimiser", found, f"{again} --epochs {2 * loop['epochs']}"
+    found = "the features lost more than half of their directions"
+    return "method", found, f"{again} --set optim.base_lr={optim['base_lr'] / 2:g}"
+
+
+def evidence(history: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What the verdict rests on, now beside before the first step."""
+    start = history[0]
+    last = next((line for line in reversed(history) if line.get("rank_h") is not None), start)
+    skipped = sum(bool(line.get("skipped")) for line in history)
+    lines = [
+        f"std_ratio {_show(last, 'std_ratio')} at step {last['step']} (near 1 is healthy, 0 is a point)",
+        f"effective rank of the projection {_show(last, 'rank_z')}, at the start {_show(start, 'rank_z')}",
+        f"effective rank of the backbone {_show(last, 'rank_h')}, at the start {_show(start, 'rank_h')}",
+        f"second view nearer than {_show(last, 'separation_h')} % of other images, at the start "
+        f"{_show(start, 'separation_h')} %; the nearest of all for {_show(last, 'retrieval_h')} %, at the start "
+        f"{_show(start, 'retrieval_h')} %, by pixels {_show(start, 'pixel_retrieval')} %",
+        f"predictions meet their targets with cosine {_show(last, 'agreement')}, the projections of two views each "
+        f"other with {_show(last, 'cosine_positive')}, of two images with {_show(last, 'cosine_random')}",
+    ]
+    return (*lines, f"{skipped} logged steps were not finite") if skipped else tuple(lines)
+
+
+def _show(line: Mapping[str, Any], name: str) -> str:
+    value = line.get(name)
+    return "none" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"

@@ -1,0 +1,91 @@
+"""The encoder file: backbone and preprocessing in one safetensors file, the same bytes for the same weights.
+
+No name, path or time stands inside. Loading reads tensors and checked settings, never code.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from stopgrad.contracts import CheckpointError, ConfigError, MissingInputError, Preprocess
+from stopgrad.nn.backbones import build_backbone
+from stopgrad.nn.config import BackboneConfig
+from stopgrad.rundir import write_bytes
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A trained backbone with what it wants its images turned into. Call it with [B, C, S, S] that is preprocessed."""
+
+    backbone: nn.Module
+    preprocess: Preprocess
+    config: BackboneConfig
+
+    @property
+    def dim(self) -> int:
+        return int(self.backbone.dim)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:  # [B, C, S, S] -> [B, dim], float32
+        self.backbone.eval()
+        out: Tensor = self.backbone(x)
+        return out.float()
+
+    def fresh(self, seed: int) -> nn.Module:
+        """The same architecture, randomly initialised: the baseline to be beaten."""
+        return build_backbone(self.config, self.preprocess.channels, self.preprocess.image_size, seed)
+
+
+def save_encoder(path: Path, backbone: nn.Module, config: BackboneConfig, preprocess: Preprocess) -> None:
+    """Write the encoder whole or not at all."""
+    described = {
+        "format": FORMAT,
+        "backbone": {"name": config.name, "stem": config.stem, "width": config.width},
+        "preprocess": preprocess.as_dict(),
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(backbone.state_dict().items())}
+    metadata = {"stopgrad": json.dumps(described, sort_keys=True)}
+    write_bytes(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_encoder(path: Path) -> Encoder:
+    """The encoder of a .safetensors file. Raises MissingInputError or CheckpointError."""
+    if not path.is_file():
+        raise MissingInputError(f"{path}: no such encoder; a finished run has encoder.safetensors in its folder")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            described = _described(path, file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error})") from error
+    try:
+        config = BackboneConfig(**described["backbone"])
+        preprocess = Preprocess.from_dict(described["preprocess"])
+        backbone = build_backbone(config, preprocess.channels, preprocess.image_size, seed=0)
+        backbone.load_state_dict(tensors)
+    except (ConfigError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: weights and description do not fit ({str(error).splitlines()[0]})") from error
+    return Encoder(backbone.eval(), preprocess, config)
+
+
+def _described(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    try:
+        found = json.loads(metadata["stopgrad"])
+        if found["format"] == FORMAT:
+            return dict(found)
+    except (KeyError, ValueError, TypeError):
+        found = {}
+    raise CheckpointError(
+        f"{path}: no encoder of stopgrad (format {found.get('format') if isinstance(found, dict) else None}, "
+        f"this version reads {FORMAT}); use encoder.safetensors of a finished run"
+    )

@@ -1,0 +1,73 @@
+"""Recipe: everything a run depends on, composed of the settings each folder owns, and the checks that span them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stopgrad.contracts import ConfigError, did_you_mean
+from stopgrad.data import DataConfig
+from stopgrad.eval import EvalConfig
+from stopgrad.methods import METHODS, MethodConfig
+from stopgrad.nn.config import BackboneConfig
+from stopgrad.optim.config import OptimConfig
+from stopgrad.recipe.typed import build, convert, field_types
+from stopgrad.siamese.pairs import PAIRS
+from stopgrad.training.config import LoopConfig, WatchConfig
+from stopgrad.views.config import ViewsConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """A run as data; saved resolved as recipe.yaml, which re-runs as is."""
+
+    method: MethodConfig
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be from 0 to 2**63 - 1, got {self.seed}")
+        crops, compared = len(self.views.crops), PAIRS[self.method.pairs].views
+        if crops != compared:
+            fix = "add one" if crops < compared else "remove what nobody compares"
+            raise ConfigError(f"views.crops: {self.method.name} compares {compared} views, got {crops}; {fix}")
+        if self.optim.warmup_epochs >= self.loop.epochs and self.optim.warmup_epochs:
+            raise ConfigError(
+                f"optim.warmup_epochs={self.optim.warmup_epochs} leaves nothing of loop.epochs={self.loop.epochs}; "
+                "lower the one or raise the other"
+            )
+        if self.data.max_side < self.views.image_size:
+            raise ConfigError(
+                f"data.max_side={self.data.max_side} keeps fewer pixels than views.image_size={self.views.image_size} "
+                f"needs; use --set data.max_side={2 * self.views.image_size}"
+            )
+
+
+def from_dict(values: object) -> Recipe:
+    """A recipe from nested plain values; `method.name` says whose settings stand under `method`."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"recipe: needs settings (key: value), got {type(values).__name__}")
+    method = values.get("method")
+    if isinstance(method, str):
+        method = {"name": method}
+    if not isinstance(method, Mapping) or "name" not in method:
+        raise ConfigError(f"method: needs a name; allowed: {', '.join(sorted(METHODS))}")
+    if method["name"] not in METHODS:
+        raise ConfigError(f"method.name: unknown method {method['name']!r}{did_you_mean(str(method['name']), METHODS)}")
+    _, config_class = METHODS[str(method["name"])]
+    kinds = field_types(Recipe)
+    built: dict[str, Any] = {"method": build(config_class, method, "method")}
+    for key, value in values.items():
+        if key not in kinds:
+            raise ConfigError(f"{key}: unknown setting{did_you_mean(str(key), kinds)}")
+        if key != "method":
+            built[key] = convert(kinds[key], value, str(key))
+    return Recipe(**built)

@@ -1,0 +1,84 @@
+"""One state object, saved between steps: all that a resumed run needs to give the bits of one never interrupted.
+
+The order of images and every view follow from (seed, step), so there is no loader state. Files hold tensors and plain
+Python alone and load with weights_only=True, so a checkpoint can't run code.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from stopgrad import dist
+from stopgrad.contracts import CheckpointError
+from stopgrad.rundir import RunDir
+
+FORMAT = 1
+
+
+def pack(
+    method: nn.Module, optimiser: torch.optim.Optimizer, step: int, log_length: int, identity: Mapping[str, Any]
+) -> bytes:
+    """The state before step `step`. `identity` is what has to be the same when the run goes on."""
+    state = {
+        "format": FORMAT,
+        "step": step,
+        "log_length": log_length,
+        "identity": dict(identity),
+        "method": method.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "rng": torch.get_rng_state(),  # for backbones with dropout or stochastic depth
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "torch": str(torch.__version__),
+    }
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def load_newest(run: RunDir, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """The newest undamaged state, on the CPU; None where there is no checkpoint yet. Raises CheckpointError."""
+    found = run.newest_checkpoint(say)
+    if found is None:
+        return None
+    path, data = found
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: refused, not a checkpoint of tensors and plain values ({error})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        version = state.get("format") if isinstance(state, dict) else None
+        raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT}; use the version that made it")
+    return state
+
+
+def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunDir) -> None:
+    """Refuse to go on where the bits could not be the same; name each thing that changed, old and new."""
+    changed = [
+        f"{name} was {saved.get(name)!r}, is {value!r}" for name, value in now.items() if saved.get(name) != value
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{run.path} can't be resumed: {'; '.join(changed)}. "
+            "Put it back as it was, or start anew with another --name"
+        )
+
+
+def restore(state: Mapping[str, Any], method: nn.Module, optimiser: torch.optim.Optimizer, run: RunDir) -> int:
+    """Put the state back, cut the log to it, and return the step to go on with."""
+    try:
+        method.load_state_dict(state["method"])
+        optimiser.load_state_dict(state["optimiser"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{run.checkpoints} holds another model: {str(error).splitlines()[0]}") from error
+    if dist.rank() == 0:  # the others go on with the numbers of their own seed
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+    run.cut_log(int(state["log_length"]))
+    return int(state["step"])

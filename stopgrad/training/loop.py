@@ -1,0 +1,232 @@
+"""The loop: views in, loss, backward, one optimiser step, a line in the log, a checkpoint between steps.
+
+One loop for one process and for many (stopgrad.dist is the identity on one). A step whose loss or gradient is not
+finite is skipped by all processes together, and batch norm's statistics are put back as they were before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stopgrad import dist
+from stopgrad.contracts import Clock, InterruptedRunError, TrainingStoppedError, Views
+from stopgrad.losses.geometry import std_ratio
+from stopgrad.method import Method
+from stopgrad.nn.batch_norm import statistics
+from stopgrad.optim.config import OptimConfig
+from stopgrad.optim.sgd import set_learning_rates
+from stopgrad.rundir import RunDir
+from stopgrad.training import checkpoint, signals
+from stopgrad.training.config import LoopConfig
+from stopgrad.training.feed import Feed
+from stopgrad.training.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that the loop works with, built by `assemble`."""
+
+    method: Method
+    parallel: torch.nn.Module  # the method, or the method inside DDP
+    optimiser: torch.optim.Optimizer
+    views_at: Callable[[int], Views]  # the views of this process for a step, on the device
+    steps_per_epoch: int
+    seed: int
+    device: torch.device
+    bf16: bool
+    loop: LoopConfig
+    optim: OptimConfig
+    run: RunDir
+    identity: Mapping[str, Any]  # what has to be equal for a resume
+    watch: Callable[[Clock, Mapping[str, float | None]], dict[str, Any]]  # loss and logs in, fields for the log out
+    write: Callable[[Mapping[str, Any]], None]  # TensorBoard, W&B
+    progress: Progress
+    resume_command: str
+
+    @property
+    def total_steps(self) -> int:
+        return self.loop.epochs * self.steps_per_epoch
+
+    def clock(self, step: int) -> Clock:
+        return Clock(step, self.total_steps, self.steps_per_epoch, self.seed)
+
+
+@dataclass
+class Pace:
+    """Seconds of this session and speed since the last log line; wall time, so never part of what is compared."""
+
+    begin: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.monotonic)
+
+    def lap(self, images: int) -> dict[str, float]:
+        now = time.monotonic()
+        rate = images / max(1e-9, now - self.last)
+        self.last = now
+        return {"images_per_second": round(rate, 1), "seconds": round(now - self.begin, 3)}
+
+
+def fit(job: Job) -> None:
+    """Train from the newest checkpoint, or from step 0, to the end.
+
+    Raises InterruptedRunError after a signal (state saved), TrainingStoppedError when too many steps in a row are not
+    finite or the watch asks to stop, CheckpointError when the folder's state can't be used.
+    """
+    start = 0
+    state = checkpoint.load_newest(job.run, job.progress.say)
+    if state is not None:
+        checkpoint.check_identity(state["identity"], job.identity, job.run)
+        start = checkpoint.restore(state, job.method, job.optimiser, job.run)
+        job.progress.say(f"resumed at step {start} of {job.total_steps}")
+        if state["torch"] != str(torch.__version__):
+            job.progress.say(f"torch was {state['torch']}, is {torch.__version__}: the same bits are not promised now")
+    else:
+        job.run.cut_log(0)
+    with signals.watched() as asked, Feed(job.views_at, start, job.total_steps, job.loop.prefetch) as feed:
+        _steps(job, start, feed, asked)
+
+
+def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
+    pace, keeper = Pace(), Keeper(job)
+    job.method.train()
+    logged, skipped = start, 0
+    if start == 0:
+        _log(job, start - 1, job.watch(job.clock(0), {}))
+    for step, views in feed:
+        clock = job.clock(step)
+        rate = set_learning_rates(job.optimiser, job.optim, job.loop.batch_size, clock)
+        done = one_step(job, views, clock)
+        skipped = 0 if done.finite else skipped + 1
+        if skipped > job.loop.skip_limit:
+            raise TrainingStoppedError(_not_finite(step, rate, done))
+        last = step + 1 == job.total_steps
+        numbers = {"loss": _number(done.loss), **{name: _number(float(value)) for name, value in done.logs.items()}}
+        watched = job.watch(job.clock(step + 1), numbers)
+        if watched or last or (step + 1) % job.loop.log_every_steps == 0 or not done.finite:
+            speed = pace.lap((step + 1 - logged) * job.loop.batch_size)
+            logged = step + 1
+            speed["wait_share"] = round(feed.waited / max(1e-9, time.monotonic() - pace.begin), 4)
+            fields = {**numbers, "lr": rate, "std_ratio_batch": _number(std_ratio(done.embedding)), **watched, **speed}
+            _log(job, step, fields if done.finite else {**fields, "skipped": True})
+            job.progress.step(job.clock(step + 1), fields)
+        keeper.after(step + 1)
+        if dist.any_of(bool(asked.exit_code)):
+            _stop(job, keeper, step + 1, asked)
+        if "stop" in watched:
+            keeper.save(step + 1)
+            raise TrainingStoppedError(str(watched["stop"]))
+    keeper.save(job.total_steps)
+    if dist.any_of(bool(asked.exit_code)):  # during the last save
+        _stop(job, keeper, job.total_steps, asked)
+
+
+def _stop(job: Job, keeper: Keeper, step: int, asked: signals.Asked) -> None:
+    keeper.save(step)
+    raise InterruptedRunError(
+        f"stopped at step {step} of {job.total_steps}, state saved; go on with: {job.resume_command}",
+        asked.exit_code or signals.TERMINATED,
+    )
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one step came to."""
+
+    loss: float
+    gradient_norm: float
+    finite: bool
+    logs: dict[str, Tensor]
+    embedding: Tensor  # of the last micro-batch
+
+
+def one_step(job: Job, views: Views, clock: Clock) -> Done:
+    """Forward and backward over the micro-batches, then the optimiser; or nothing at all if a number is not finite."""
+    buffers = statistics(job.method)
+    kept = [buffer.clone() for buffer in buffers]
+    job.optimiser.zero_grad(set_to_none=True)
+    loss = torch.zeros((), device=job.device)
+    parts = micro_batches(views, job.loop.accumulate)
+    for i, part in enumerate(parts):
+        final = i == len(parts) - 1
+        last_or_alone = final or job.parallel is job.method
+        with contextlib.nullcontext() if last_or_alone else job.parallel.no_sync():  # type: ignore[operator]
+            with torch.autocast(job.device.type, dtype=torch.bfloat16, enabled=job.bf16):
+                out = job.parallel(part, clock)
+            (out.loss / len(parts)).backward()
+        loss += out.loss.detach() / len(parts)
+    loss = dist.mean(loss)
+    parameters = [p for p in job.method.parameters() if p.grad is not None]
+    limit = job.optim.clip_norm or float("inf")
+    norm = torch.nn.utils.clip_grad_norm_(parameters, limit) if job.optim.clip_norm else _norm(parameters)
+    finite = not dist.any_of(not bool(torch.isfinite(loss) & torch.isfinite(norm)))
+    if finite:
+        job.optimiser.step()
+        job.method.after_step(clock)
+    else:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, kept):
+                buffer.copy_(value)
+    return Done(float(loss), float(norm), finite, dict(out.logs), out.embedding[: len(part.index)])
+
+
+def micro_batches(views: Views, count: int) -> list[Views]:
+    """The batch in `count` equal parts, in order."""
+    if count == 1:
+        return [views]
+    crops = [crop.chunk(count) for crop in views.crops]
+    return [Views(tuple(part), index) for *part, index in zip(*crops, views.index.chunk(count))]
+
+
+def _norm(parameters: list[torch.nn.Parameter]) -> Tensor:
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+class Keeper:
+    """Saves the state every so many steps and minutes. Rank 0 writes; parameters are equal on all."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.saved_at = time.monotonic()
+        self.saved_step = -1
+
+    def after(self, step: int) -> None:
+        loop = self.job.loop
+        by_step = loop.checkpoint_every_steps and step % loop.checkpoint_every_steps == 0
+        waited = time.monotonic() - self.saved_at
+        by_time = loop.checkpoint_every_minutes and waited > 60 * loop.checkpoint_every_minutes
+        if by_step or dist.any_of(bool(by_time)):
+            self.save(step)
+
+    def save(self, step: int) -> None:
+        job = self.job
+        if step != self.saved_step and dist.rank() == 0:
+            data = checkpoint.pack(job.method, job.optimiser, step, job.run.settle_log(), job.identity)
+            job.run.save_checkpoint(step, data, job.loop.keep_checkpoints)
+        self.saved_at, self.saved_step = time.monotonic(), step
+        dist.barrier()
+
+
+def _log(job: Job, step: int, fields: Mapping[str, Any]) -> None:
+    """`step` in the log counts finished steps: 0 is before the first."""
+    if fields and dist.rank() == 0:
+        line = {"step": step + 1, "epoch": round((step + 1) / job.steps_per_epoch, 4), **fields}
+        line.pop("stop", None)
+        job.run.append_log(line)
+        job.write(line)
+
+
+def _number(value: float) -> float | None:
+    return value if value == value and abs(value) != float("inf") else None
+
+
+def _not_finite(step: int, rate: float, done: Done) -> str:
+    return (
+        f"step {step}: loss {done.loss} and gradient norm {done.gradient_norm} at learning rate {rate:.4g}, not finite "
+        "several steps in a row; nothing of it reached the weights. Lower optim.base_lr or add optim.warmup_epochs"
+    )

@@ -1,0 +1,185 @@
+"""Is it healthy? Measured on held-out images while the run goes on, without labels and without leaving a trace.
+
+Backbone and head run in train-mode batch norm, as they train, with the running statistics put back afterwards. The
+views are the run's own law, drawn once. An online kNN is shown where labels exist; the verdict never sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stopgrad import rng
+from stopgrad.contracts import Batch, Clock, Images, Preprocess, Views
+from stopgrad.diagnose import diagnose
+from stopgrad.eval import knn_top1
+from stopgrad.losses import geometry
+from stopgrad.method import Method
+from stopgrad.nn.batch_norm import untouched_statistics
+from stopgrad.rundir import RunDir
+from stopgrad.training.config import WatchConfig
+from stopgrad.views.preprocess import preprocess_batch
+
+CHUNK = 256  # images a forward: batch norm needs many, memory few
+SPECTRUM = 16  # singular values written to the log, largest first, as shares of their sum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """What the online kNN needs: held-out queries, a bank of training images, and both sides' labels."""
+
+    bank: Images
+    queries: Images
+    preprocess: Preprocess
+
+
+class Watch:
+    """Called after every step; measures when it is due and returns fields for the log."""
+
+    def __init__(
+        self,
+        *,
+        method: Method,
+        held: Images,
+        make_views: Callable[[Batch], Views],
+        labelled: Labelled | None,
+        config: WatchConfig,
+        recipe: dict[str, Any],
+        run: RunDir,
+        device: torch.device,
+        bf16: bool,
+        threads: int,
+    ) -> None:
+        self.method = method
+        self.config = config
+        self.labelled = labelled
+        self.recipe = recipe
+        self.run = run
+        self.device = device
+        self.bf16 = bf16
+        self.threads = threads
+        # shuffled: splits come class by class, and a batch norm that sees one class at a time measures something else
+        index = rng.permutation(len(held), seed=0, epoch=0, purpose=rng.WATCH)
+        samples = held.take(index)
+        # an epoch no run reaches, so that these views are nobody's training views
+        self.views = make_views(Batch(samples, index, epoch=rng.key(rng.WATCH) >> 33))
+        self.facts = data_facts(samples, self.views)
+        self.history: list[dict[str, Any]] | None = None
+
+    def __call__(self, clock: Clock, logged: Mapping[str, float | None]) -> dict[str, Any]:
+        last = clock.step >= clock.total_steps
+        due = clock.step % self.config.every_steps == 0 or last
+        knn_due = clock.step % self.config.knn_every_steps == 0 or last
+        if not due and not (self.labelled and knn_due):
+            return {}
+        if self.history is None:  # after a resume the log has already been cut to the checkpoint
+            self.history = [line for line in self.run.read_log() if "std_ratio" in line]
+        fields: dict[str, Any] = {}
+        was_training = self.method.training
+        self.method.train()
+        with torch.no_grad(), untouched_statistics(self.method):
+            if due:
+                fields |= self.measure()
+            if self.labelled is not None and knn_due:
+                fields["knn_top1"] = self.online_knn(self.labelled)
+        self.method.train(was_training)
+        if due:
+            if clock.step == 0:
+                fields |= self.facts
+            # the kNN and other labelled numbers stay out of the history the verdict is made from
+            known = {name: value for name, value in fields.items() if name != "knn_top1"}
+            line = {"step": clock.step, "epoch": clock.step / clock.steps_per_epoch, **logged, **known}
+            # as the log has it, so that a resumed run and one that was not say the same
+            self.history.append({name: _finite(value) for name, value in line.items()})
+            said = diagnose(self.history, self.recipe)
+            fields["verdict"] = said.verdict
+            if said.verdict == "collapsed" and self.config.stop_on_collapse:
+                fields["stop"] = f"step {clock.step}: collapsed, stopping as asked. {said.sentence()}"
+        return {name: _finite(value) for name, value in fields.items()}
+
+    def measure(self) -> dict[str, Any]:
+        """All label-free numbers. `z` is the projection, `h` the backbone's features."""
+        (h0, z0), (h1, z1) = (self._embed(crop) for crop in self.views.crops[:2])
+        return {
+            "std_ratio": geometry.std_ratio(z0),
+            "rank_z": geometry.effective_rank(z0),
+            "rank_h": geometry.effective_rank(h0),
+            "spectrum_z": _shares(geometry.singular_values(z0)),
+            "spectrum_h": _shares(geometry.singular_values(h0)),
+            "alignment": geometry.alignment(z0, z1),
+            "uniformity": geometry.uniformity(z0),
+            "dead_h": geometry.dead_dimensions(h0),
+            "cosine_positive": float(F.cosine_similarity(z0, z1).mean()),
+            "cosine_random": float(F.cosine_similarity(z0, z1.roll(1, dims=0)).mean()),
+            "retrieval_h": geometry.retrieval_at_1(h0, h1),
+            "retrieval_z": geometry.retrieval_at_1(z0, z1),
+            "separation_h": geometry.separation(h0, h1),
+        }
+
+    def online_knn(self, labelled: Labelled) -> float:
+        """Top-1 of held-out training images, k = 20, features of the backbone; percent."""
+        bank, queries = labelled.bank, labelled.queries
+        assert bank.labels is not None
+        assert queries.labels is not None
+        x, y = self._features(bank, labelled.preprocess), self._features(queries, labelled.preprocess)
+        return knn_top1(x, bank.labels, y, queries.labels, k=min(20, len(bank)), temperature=0.1)
+
+    def rehearse(self) -> None:
+        """One measurement of everything, thrown away, to know what it costs."""
+        self.method.train()
+        with torch.no_grad(), untouched_statistics(self.method):
+            self.measure()
+            if self.labelled is not None:
+                self.online_knn(self.labelled)
+
+    def _embed(self, crop: Tensor) -> tuple[Tensor, Tensor]:
+        parts = []
+        for chunk in crop.tensor_split(parts_of(len(crop))):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                parts.append(self.method.embed(chunk.to(self.device)))
+        return torch.cat([h.float() for h, _ in parts]), torch.cat([z.float() for _, z in parts])
+
+    def _features(self, images: Images, preprocess: Preprocess) -> Tensor:
+        parts = []
+        order = rng.permutation(len(images), seed=0, epoch=0, purpose=rng.WATCH)
+        for index in np.array_split(order, parts_of(len(images))):
+            x = preprocess_batch(images.take(index), preprocess, self.threads)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                parts.append(self.method.backbone(x.to(self.device)).float().cpu())
+        found = torch.cat(parts)
+        return found[torch.from_numpy(np.argsort(order))]  # back in the split's order, beside its labels
+
+
+def parts_of(count: int) -> int:
+    """How many forwards `count` images make: about CHUNK each and equal, so that none sees a remainder of a few."""
+    return max(1, round(count / CHUNK))
+
+
+def data_facts(samples: Any, views: Views) -> dict[str, Any]:
+    """What the data alone says, once: a run on one image a thousand times over can't learn, whatever the method."""
+    distinct = len({sample.tobytes() for sample in samples})
+    pixels = views.crops[0].flatten(1)
+    return {
+        "held_images": len(views.index),
+        "held_distinct": distinct,
+        "pixel_std": float(pixels.std(dim=0).mean()),
+        "pixel_retrieval": geometry.retrieval_at_1(pixels, views.crops[1].flatten(1)),
+    }
+
+
+def _shares(singular: Tensor) -> list[float | None]:
+    return [_finite(float(value)) for value in singular[:SPECTRUM] / singular.sum().clamp_min(1e-30)]
+
+
+def _finite(value: Any) -> Any:
+    """A float to six decimals, None where JSON has no number for it; anything else as it is."""
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if math.isfinite(value) else None

@@ -1,0 +1,108 @@
+"""The verdict from numbers alone: tokens, causes and next commands on histories small enough to read."""
+
+from typing import Any
+
+import pytest
+
+from stopgrad.diagnose import EARLY_STEPS, VERDICTS, diagnose, verdict
+from stopgrad.recipe.text import override
+from stopgrad.recipe.typed import plain
+from stopgrad.recipes import recipe_named
+
+START: dict[str, Any] = {
+    "step": 0, "loss": None, "std_ratio": 0.98, "rank_z": 100.0, "rank_h": 60.0, "retrieval_h": 10.0,
+    "separation_h": 80.0, "cosine_positive": 0.3, "cosine_random": 0.0, "epoch": 0.0,
+    "pixel_retrieval": 12.0, "pixel_std": 1.0, "held_images": 512, "held_distinct": 512,
+}  # fmt: skip
+HEALTHY = {
+    "loss": -0.5, "std_ratio": 0.95, "rank_z": 60.0, "rank_h": 50.0, "retrieval_h": 30.0,
+    "epoch": 5.0, "separation_h": 90.0, "cosine_positive": 0.5, "cosine_random": 0.1, "agreement": 0.5,
+}  # fmt: skip
+COLLAPSED = {**HEALTHY, "loss": -0.99, "std_ratio": 0.3, "rank_z": 1.5, "rank_h": 5.0, "agreement": 0.99}
+POINT = {**COLLAPSED, "std_ratio": 0.01, "rank_z": 50.0, "rank_h": 50.0, "agreement": 0.0}
+STILL = {**HEALTHY, "separation_h": 81.0}
+UNLEARNT = {**COLLAPSED, "agreement": 0.15}  # a frozen predictor: few directions are left, and nothing is predicted
+
+
+def said(line: dict[str, Any], *settings: str, start: dict[str, Any] | None = None, step: int = 500) -> Any:
+    recipe = plain(override(recipe_named("simsiam"), settings))
+    return diagnose([start or START, {**line, "step": step}], recipe)
+
+
+@pytest.mark.parametrize(
+    ("line", "token"),
+    [
+        (HEALTHY, "healthy"),
+        (COLLAPSED, "collapsed"),
+        (POINT, "collapsed"),
+        (STILL, "not_learning"),
+        (UNLEARNT, "not_learning"),
+        ({**HEALTHY, "separation_h": 80.0, "rank_h": 70.0}, "healthy"),
+        ({**HEALTHY, "rank_z": 5.0, "std_ratio": 0.4}, "partly_collapsed"),
+        ({**HEALTHY, "rank_h": 20.0}, "partly_collapsed"),
+        ({**HEALTHY, "std_ratio": None}, "diverged"),
+        ({**HEALTHY, "loss": None}, "diverged"),
+    ],
+)
+def test_each_pattern_has_its_token(line: dict[str, Any], token: str) -> None:
+    assert token in VERDICTS
+    assert said(line).verdict == token
+
+
+def test_early_on_only_a_collapse_or_a_divergence_is_told() -> None:
+    assert said(STILL, step=EARLY_STEPS - 1).verdict == "too_early"
+    assert said(HEALTHY, step=EARLY_STEPS - 1).verdict == "too_early"
+    assert said({**STILL, "epoch": 0.9}).verdict == "too_early"
+    assert said(COLLAPSED, step=EARLY_STEPS - 1).verdict == "collapsed"
+    assert said({**HEALTHY, "loss": None}, step=1).verdict == "diverged"
+
+
+def test_a_label_does_not_change_what_is_said() -> None:
+    assert said({**STILL, "knn_top1": 99.0}) == said({**STILL, "knn_top1": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause", "command"),
+    [
+        (["method.target=shared"], "method", "method.target=stop_gradient"),
+        (["method.predictor=none"], "method", "method.predictor=mlp"),
+        (["optim.base_lr=6"], "optimiser", "optim.base_lr=0.05"),
+        (["loop.batch_size=2"], "optimiser", "--batch-size 64"),
+    ],
+)
+def test_a_collapse_names_its_cause_and_what_to_type(settings: list[str], cause: str, command: str) -> None:
+    found = said(COLLAPSED, *settings)
+    assert (found.verdict, found.cause) == ("collapsed", cause)
+    assert command in found.next_command
+
+
+@pytest.mark.parametrize("facts", [{"held_distinct": 1}, {"held_distinct": 100}, {"pixel_std": 0.0}])
+def test_the_data_is_named_before_the_method(facts: dict[str, Any]) -> None:
+    found = said(COLLAPSED, "method.target=shared", start={**START, **facts})
+    assert found.cause == "data"
+
+
+def test_a_frozen_predictor_is_named_when_nothing_is_learned() -> None:
+    found = said(STILL, "method.predictor=frozen")
+    assert (found.verdict, found.cause) == ("not_learning", "method")
+    assert "frozen" in found.explanation
+
+
+def test_it_says_since_when() -> None:
+    recipe = plain(recipe_named("simsiam"))
+    steps = [START, {**HEALTHY, "step": 100}, {**COLLAPSED, "step": 150}, {**COLLAPSED, "step": 200}]
+    assert diagnose(steps, recipe).since_step == 150
+    assert diagnose(steps[:2], recipe).since_step == 100
+
+
+def test_no_measurement_yet_is_too_early_and_skipped_steps_are_counted() -> None:
+    recipe = plain(recipe_named("simsiam"))
+    assert diagnose([], recipe).verdict == "too_early"
+    assert diagnose([{"step": 3, "epoch": 0.1, "loss": None, "skipped": True}], recipe).verdict == "too_early"
+    found = diagnose([START, {"step": 3, "epoch": 0.1, "loss": None, "skipped": True}], recipe)
+    assert found.verdict == "diverged"
+    assert "1 logged steps were not finite" in found.evidence
+
+
+def test_the_verdict_is_a_function_of_one_line_and_the_start() -> None:
+    assert verdict({**HEALTHY, "step": 500}, START) == "healthy"

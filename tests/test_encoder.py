@@ -1,0 +1,107 @@
+"""The encoder file: the same function after loading, the same bytes for the same weights, nothing that runs."""
+
+import json
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from stopgrad.contracts import CheckpointError, MissingInputError, Preprocess
+from stopgrad.encoder import load_encoder, save_encoder
+from stopgrad.nn.backbones import build_backbone
+from stopgrad.nn.config import BackboneConfig
+
+PREPROCESS = Preprocess(image_size=32, channels=1, mean=(0.4,), std=(0.2,))
+
+
+def saved(path: Path, name: str = "tiny") -> torch.nn.Module:
+    config = BackboneConfig(name=name)
+    backbone = build_backbone(config, 1, 32, seed=3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backbone(torch.randn(8, 1, 32, 32))  # so that statistics are not those of the start
+    save_encoder(path, backbone, config, PREPROCESS)
+    return backbone.eval()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["tiny", "resnet18"])
+def test_what_is_loaded_computes_the_same(name: str, tmp_path: Path) -> None:
+    backbone = saved(tmp_path / "encoder.safetensors", name)
+    encoder = load_encoder(tmp_path / "encoder.safetensors")
+    x = torch.randn(3, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), backbone(x), rtol=0, atol=1e-6)
+    assert encoder.preprocess == PREPROCESS
+    assert encoder.dim == backbone.dim
+
+
+def test_the_same_weights_give_the_same_bytes_without_name_path_or_time(tmp_path: Path) -> None:
+    saved(tmp_path / "a.safetensors")
+    torch.manual_seed(1)
+    (tmp_path / "elsewhere").mkdir()
+    backbone = saved(tmp_path / "elsewhere" / "b.safetensors")
+    again = tmp_path / "c.safetensors"
+    save_encoder(again, backbone, BackboneConfig(), PREPROCESS)
+    assert again.read_bytes() == (tmp_path / "elsewhere" / "b.safetensors").read_bytes()
+    assert str(tmp_path).encode() not in again.read_bytes()
+
+
+def test_an_untrained_twin_has_the_architecture_and_other_weights(tmp_path: Path) -> None:
+    backbone = saved(tmp_path / "a.safetensors")
+    fresh = load_encoder(tmp_path / "a.safetensors").fresh(seed=0)
+    assert [p.shape for p in fresh.parameters()] == [p.shape for p in backbone.parameters()]
+    assert not torch.equal(next(fresh.parameters()), next(backbone.parameters()))
+
+
+class Gadget:
+    """Would make a file if it were unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, (str(self.path),))
+
+
+@pytest.mark.parametrize("kind", ["cut", "pickle", "foreign", "format", "other weights", "empty"])
+def test_a_file_that_is_no_encoder_is_refused_in_one_line_and_runs_nothing(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "encoder.safetensors"
+    saved(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        described = json.loads(file.metadata()["stopgrad"])
+    if kind == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps(Gadget(tmp_path / "owned")))
+    elif kind == "foreign":
+        path.write_bytes(safetensors.torch.save({"x": torch.zeros(1)}))
+    elif kind == "format":
+        path.write_bytes(
+            safetensors.torch.save({"x": torch.zeros(1)}, {"stopgrad": json.dumps({**described, "format": 9})})
+        )
+    elif kind == "other weights":
+        path.write_bytes(safetensors.torch.save({"x": torch.zeros(1)}, {"stopgrad": json.dumps(described)}))
+    else:
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError) as caught:
+        load_encoder(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_missing_encoder_says_where_one_is_found(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"no such encoder; a finished run has encoder\.safetensors"):
+        load_encoder(tmp_path / "none.safetensors")
+
+
+def test_nothing_in_the_package_reads_a_format_that_can_run_code() -> None:
+    package = Path(__file__).resolve().parent.parent / "stopgrad"
+    dangerous = re.compile(
+        r"weights_only=False|pickle\.loads?\(|yaml\.load\(|torch\.export\.load|allow_pickle=True|(?<![\w.])(eval|exec)\("
+    )
+    found = [str(path) for path in package.rglob("*.py") if dangerous.search(path.read_text())]
+    assert dangerous.search("x = pickle.load(file)")
+    assert not found
