@@ -10,10 +10,10 @@ setup: .venv/.ready ## install everything into .venv (2.5 GB download)
 	@PYTHON="$(PYTHON)" sh tools/set-up.sh
 
 demo: .venv/.ready ## train a healthy and a collapsed SimSiam on the embedded data set; about 6 minutes on two cores
-	@$(PY) -m stopgrad.demo
+	@$(PY) -m stopgrad.cli.demo
 
 test: .venv/.ready ## the tests, without those that train for minutes
-	@$(PY) -m pytest -m "not slow"
+	@$(PY) -m pytest
 
 test-slow: .venv/.ready ## the tests that train for minutes or need many seeds
 	@$(PY) -m pytest -m slow

@@ -15,8 +15,8 @@ FLOORS = [
     ["nn", "method", "rundir", "diagnose"],
     ["siamese", "views"],
     ["data"],
-    ["methods", "eval", "export", "report"],
-    ["train"],
+    ["methods", "eval", "encoder", "reporting"],
+    ["training"],
     ["recipe"],
     ["recipes"],
     ["assemble"],
@@ -78,3 +78,11 @@ def test_what_must_start_fast_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; assert 'torch' not in sys.modules, 'torch was imported'"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_public_function_is_hidden_by_a_room_of_the_same_name() -> None:
+    """Importing stopgrad.x rebinds the attribute x of the package: a function of that name would be gone."""
+    import stopgrad
+
+    rooms = {place(path) for path in files()}
+    assert not rooms & set(stopgrad.__all__)

@@ -1,0 +1,68 @@
+"""The command: parse, call one function, print. Every mistake is one line and an exit code; no traceback.
+
+Exit codes: 0 done, 2 usage, 65 data, checkpoint, loss or collapse, 66 input missing, 73 folder in use, 74 reading or
+writing failed, 130 Ctrl-C, 143 SIGTERM; 1 is a defect of ours, with its traceback in the run's error.log.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from stopgrad.contracts import StopgradError
+
+DEFECT = 1
+USAGE = 2
+PIPE_CLOSED = 0
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    sys.exit(run([word for word in words if word != "--debug"], debug))
+
+
+def run(words: list[str], debug: bool) -> int:
+    """The exit code of `stopgrad WORDS`; messages go to stderr, tracebacks only with `debug`."""
+    try:
+        from cyclopts import CycloptsError
+    except ImportError:
+        print(
+            "stopgrad: the command needs cyclopts (pip install cyclopts); from Python, `import stopgrad` does without"
+        )
+        return USAGE
+    from stopgrad.cli.app import app
+
+    try:
+        app(words or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return 0
+    except CycloptsError as error:
+        return _fail(" ".join(str(error).split()), USAGE, debug)
+    except StopgradError as error:
+        return _fail(str(error), error.exit_code, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing that was saved is lost", INTERRUPTED, debug)
+    except BrokenPipeError:  # `stopgrad recipes | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except Exception as error:  # ours to mend; the user gets one line all the same
+        where = "see the run's error.log, or repeat with --debug"
+        return _fail(f"this is a defect of stopgrad: {type(error).__name__}: {error}; {where}", DEFECT, debug)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"stopgrad: {printable(message)}", file=sys.stderr)
+    return code
+
+
+def printable(text: str) -> str:
+    """File and class names are other people's text: control characters do not reach the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

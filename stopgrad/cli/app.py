@@ -1,0 +1,117 @@
+"""The commands and their options. torch is imported by what they call, not here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from stopgrad.version import __version__
+
+app = App(
+    name="stopgrad",
+    help="Learn image representations without labels, and know whether the run is healthy.",
+    version=__version__,
+    help_epilogue="Any command takes --debug, which prints the traceback behind an error.",
+    suppress_keyboard_interrupt=False,
+)
+
+Settings = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", consume_multiple=True, negative="", help="any setting, as a.b=c; may be repeated"),
+]
+
+
+@app.command
+def train(
+    what: Annotated[str, Parameter(help="METHOD[/PRESET], a recipe file, or with --resume a run folder")],
+    /,
+    *,
+    data: Annotated[str | None, Parameter(help="a folder of images, or scenes; overrides the preset's")] = None,
+    backbone: Annotated[str | None, Parameter(help="tiny, or any timm model")] = None,
+    epochs: int | None = None,
+    minutes: Annotated[float | None, Parameter(help="train about this long: becomes a number of epochs")] = None,
+    batch_size: int | None = None,
+    image_size: Annotated[int | None, Parameter(help="side of a view, pixels")] = None,
+    seed: int | None = None,
+    out: Annotated[Path, Parameter(help="where run folders go")] = Path("runs"),
+    name: Annotated[str, Parameter(help="the run's folder inside --out; default METHOD-DATA")] = "",
+    resume: Annotated[bool, Parameter(negative="", help="go on with a run that was stopped or killed")] = False,
+    stop_on_collapse: Annotated[bool, Parameter(negative="", help="end the run once the verdict is collapsed")] = False,
+    settings: Settings = (),
+) -> None:
+    """Pretrain on unlabelled images, evaluate, and say whether the run is healthy.
+
+    stopgrad train simsiam                          the embedded data set, minutes on a laptop
+    stopgrad train simsiam --data DIR --minutes 30
+    stopgrad train runs/NAME --resume
+    """
+    from stopgrad.assemble import api
+    from stopgrad.cli.show import print_finished
+    from stopgrad.contracts import ConfigError
+
+    options = api.Options(
+        data=data,
+        backbone=backbone,
+        epochs=epochs,
+        batch_size=batch_size,
+        image_size=image_size,
+        seed=seed,
+        stop_on_collapse=stop_on_collapse,
+        settings=settings,
+    )
+    if resume:
+        if options != api.Options() or minutes is not None or name or out != Path("runs"):
+            raise ConfigError(f"--resume continues {what} as it was; leave out the other options")
+        finished = api.resume(what)
+    else:
+        finished = api.train(what, out=out, name=name, minutes=minutes, options=options)
+    if api.is_first_process():
+        print_finished(finished)
+
+
+@app.command(name="eval")
+def evaluate(
+    what: Annotated[str, Parameter(help="a run folder, or an encoder.safetensors")],
+    /,
+    *,
+    data: Annotated[str | None, Parameter(help="a folder of images, or scenes; a run's own by default")] = None,
+    output: Annotated[Path | None, Parameter(help="also write the rows to this JSON file")] = None,
+    seed: Annotated[int, Parameter(help="of the second views and of the selection inside the training split")] = 0,
+    settings: Settings = (),
+) -> None:
+    """Measure what an encoder's features are worth, beside random weights and raw pixels."""
+    from stopgrad.assemble import api
+    from stopgrad.cli.show import print_scores
+    from stopgrad.rundir import as_json, write_bytes
+
+    rows = api.evaluate(what, data=data, seed=seed, settings=settings)
+    print_scores(rows)
+    if output is not None:
+        write_bytes(output, as_json([row.as_dict() for row in rows]))
+
+
+@app.command
+def diagnose(run: Annotated[Path, Parameter(help="a run folder, finished or not")], /) -> None:
+    """Say whether a run is healthy, why, and what to do next. Reads its log; labels are never used."""
+    from stopgrad.assemble import api
+    from stopgrad.cli.show import print_diagnosis
+
+    print_diagnosis(api.diagnose_run(run))
+
+
+@app.command
+def methods(name: Annotated[str, Parameter(help="a method, to see its settings")] = "", /) -> None:
+    """List the methods, or print one's paper and settings."""
+    from stopgrad.cli.show import print_methods
+
+    print_methods(name)
+
+
+@app.command
+def recipes(name: Annotated[str, Parameter(help="a preset, to print it as a recipe file")] = "", /) -> None:
+    """List the presets, or print one as YAML: `stopgrad recipes simsiam/scenes > my.yaml`."""
+    from stopgrad.cli.show import print_recipes
+
+    print_recipes(name)

@@ -1,0 +1,100 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stopgrad.contracts import ConfigError, Result, did_you_mean
+
+if TYPE_CHECKING:
+    from stopgrad.assemble.train import Finished
+    from stopgrad.diagnose import Diagnosis
+
+COLUMNS = ("", "this run", "random", "pixels")
+
+
+def print_finished(run: Finished) -> None:
+    """Verdict first, scores beside baselines, where things are."""
+    print_diagnosis(run.diagnosis)
+    print_scores(run.results)
+    print(f"\n{run.path}/: encoder.safetensors, results.json, log.jsonl, recipe.yaml")
+    if run.trained:
+        print(f"Next: stopgrad eval {run.path} --data SRC, or from Python: stopgrad.load({str(run.path)!r})")
+
+
+def print_diagnosis(said: Diagnosis) -> None:
+    print(f"Verdict: {said.sentence()}")
+    for line in said.evidence:
+        print(f"  {line}")
+    if said.next_command:
+        print(f"  Next: {said.next_command}")
+
+
+def print_scores(results: Sequence[Result]) -> None:
+    """A table of what was measured, each row beside its baselines, and the protocol under it."""
+    from stopgrad.eval import rows
+
+    table = [COLUMNS, *((name, *map(_cell, values)) for name, *values in rows(results))]
+    widths = [max(len(row[i]) for row in table) for i in range(len(COLUMNS))]
+    print()
+    for row in table:
+        print("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]))
+    protocols = dict.fromkeys(result.protocol for result in results if result.name in ("knn_top1", "retrieval_at_1"))
+    for protocol in protocols:
+        print(f"Protocol: {protocol}")
+
+
+def print_methods(name: str) -> None:
+    """All methods a line each, or one with its paper and settings."""
+    from stopgrad.methods import METHODS
+    from stopgrad.recipe.typed import field_types, plain
+
+    if not name:
+        for key, (_, config) in METHODS.items():
+            print(f"{key}  {_about(config)}")
+        print("\n`stopgrad methods NAME` prints a method's settings, `stopgrad recipes` the presets.")
+        return
+    if name not in METHODS:
+        raise ConfigError(f"methods: unknown method {name!r}{did_you_mean(name, METHODS)}")
+    _, config = METHODS[name]
+    print((sys.modules[config.__module__].__doc__ or "").strip() + "\n\nSettings:")
+    for field in dataclasses.fields(config):
+        value = plain(getattr(config(), field.name))
+        if isinstance(value, dict):
+            nested = field_types(config)[field.name]
+            for key, inner in value.items():
+                print(f"  method.{field.name}.{key}={inner}{_choices(field_types(nested)[key])}")
+        else:
+            print(f"  method.{field.name}={value}{_choices(field_types(config)[field.name])}")
+
+
+def print_recipes(name: str) -> None:
+    """All presets a line each, or one as a recipe file."""
+    from stopgrad.recipe.text import dump
+    from stopgrad.recipes import RECIPES
+
+    if not name:
+        width = max(map(len, RECIPES))
+        for key, preset in RECIPES.items():
+            print(f"{key.ljust(width)}  {_about(preset)}")
+        return
+    if name not in RECIPES:
+        raise ConfigError(f"recipes: unknown preset {name!r}{did_you_mean(name, RECIPES)}")
+    print(dump(RECIPES[name](), note=f"{name}: {_about(RECIPES[name])}"), end="")
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _about(thing: object) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join((thing.__doc__ or "").split("\n\n")[0].split())
+
+
+def _choices(kind: object) -> str:
+    allowed = getattr(kind, "__args__", ())
+    return f"  ({', '.join(map(str, allowed))})" if allowed else ""
