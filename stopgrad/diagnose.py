@@ -23,7 +23,8 @@ FLAT_STD = 0.9  # and std_ratio below this
 HALF = 0.5  # rank of h, of what it was before the first step
 UNLEARNT = 0.6  # cosine of prediction and target, as a part of the cosine of the two projections
 EARLY_STEPS, EARLY_EPOCHS = 60, 1  # until both are over only a collapse or a divergence can be told
-MOVED = 0.9  # of the images confused with another at the start; a rank has risen by as much
+MOVED = 0.95  # of the images confused with another at the start; a rank has risen by as much
+PATIENCE_STEPS = 300  # before this many steps features that have not moved yet are no sign
 FEW_DISTINCT = 0.5  # share of held-out images that differ from each other
 FLAT_PIXELS = 1e-3  # std of normalised pixels over images, mean over pixels
 SMALL_BATCH = 8  # images a batch norm sees; with fewer its output is nearly a sign
@@ -85,7 +86,9 @@ def verdict(line: Mapping[str, Any], start: Mapping[str, Any]) -> str:
         return "not_learning"
     if flat or shrunk:
         return "partly_collapsed"
-    return "healthy" if _moved(line, start) else "not_learning"
+    if _moved(line, start):
+        return "healthy"
+    return "not_learning" if line["step"] >= PATIENCE_STEPS else "too_early"
 
 
 def _moved(line: Mapping[str, Any], start: Mapping[str, Any]) -> bool:
@@ -100,7 +103,7 @@ def explain(token: str, history: Sequence[Mapping[str, Any]], recipe: Mapping[st
     if token == "healthy":
         return "", "features spread and tell images apart better than at the start", ""
     if token == "too_early":
-        return "", f"fewer than {EARLY_STEPS} steps; nothing alarming so far", ""
+        return "", "not enough steps to tell; nothing alarming so far", ""
     start, method, optim, loop = history[0], recipe["method"], recipe["optim"], recipe["loop"]
     again = f"stopgrad train {method['name']} --data {recipe['data']['source']}"
     other = f"stopgrad train {method['name']} --data OTHER_IMAGES"

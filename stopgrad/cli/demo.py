@@ -19,7 +19,7 @@ from stopgrad.rundir import RunDir
 
 RUNS = Path("runs")
 HEALTHY, COLLAPSED = RUNS / "demo", RUNS / "demo-collapsed"
-MINUTES, COLLAPSED_MINUTES = 3.5, 1.0
+MINUTES, COLLAPSED_MINUTES = 4.0, 1.0
 INTERRUPTED = 130
 # Without stop-gradient nothing is claimed about scores, so its evaluation is the short one.
 WITHOUT = ("method.target=shared", "eval.linear=none", "eval.random_seeds=1")

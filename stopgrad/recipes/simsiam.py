@@ -20,7 +20,7 @@ def scenes() -> Recipe:
         views=ViewsConfig(image_size=32, crops=PRESETS["moco_v2_cifar"]),
         backbone=BackboneConfig(name="tiny"),
         optim=OptimConfig(base_lr=0.12, weight_decay=5e-4),
-        loop=LoopConfig(epochs=15, batch_size=256),
+        loop=LoopConfig(epochs=15, batch_size=128),
     )
 
 

@@ -12,7 +12,7 @@ from stopgrad.data import scenes
 from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.config import BackboneConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 Split = tuple[Tensor, Tensor]  # images [N, 3, 32, 32] in [-2, 2], labels [N]
 
