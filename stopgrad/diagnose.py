@@ -80,6 +80,8 @@ def verdict(line: Mapping[str, Any], start: Mapping[str, Any]) -> str:
     learnt = agreement is None or agreement >= UNLEARNT * line["cosine_positive"]
     if std < POINT or (flat and shrunk and learnt):
         return "collapsed"
+    if nothing_to_learn(start):  # however many steps it takes
+        return "not_learning"
     if line["step"] < EARLY_STEPS or line["epoch"] <= EARLY_EPOCHS:
         return "too_early"
     if not learnt:
@@ -98,6 +100,16 @@ def _moved(line: Mapping[str, Any], start: Mapping[str, Any]) -> bool:
     return bool(confused < MOVED * before or line["rank_h"] > start["rank_h"] / MOVED)
 
 
+def nothing_to_learn(start: Mapping[str, Any]) -> str:
+    """What is wrong with the data itself, from the facts of step 0; empty where nothing is."""
+    distinct, held = start.get("held_distinct", 1), start.get("held_images", 1)
+    if distinct < FEW_DISTINCT * held:
+        return f"only {distinct} of {held} held-out images differ from each other"
+    if start.get("pixel_std", 1.0) < FLAT_PIXELS:
+        return "the images are of one colour, there is nothing to tell apart"
+    return ""
+
+
 def explain(token: str, history: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) -> tuple[str, str, str]:
     """(cause, explanation, next command) for a verdict, from the data's facts and the recipe."""
     if token == "healthy":
@@ -107,11 +119,8 @@ def explain(token: str, history: Sequence[Mapping[str, Any]], recipe: Mapping[st
     start, method, optim, loop = history[0], recipe["method"], recipe["optim"], recipe["loop"]
     again = f"stopgrad train {method['name']} --data {recipe['data']['source']}"
     other = f"stopgrad train {method['name']} --data OTHER_IMAGES"
-    distinct, held = start.get("held_distinct", 1), start.get("held_images", 1)
-    if distinct < FEW_DISTINCT * held:
-        return "data", f"only {distinct} of {held} held-out images differ from each other", other
-    if start.get("pixel_std", 1.0) < FLAT_PIXELS:
-        return "data", "the images are of one colour, there is nothing to tell apart", other
+    if found := nothing_to_learn(start):
+        return "data", found, other
     per_norm = loop["batch_size"] // loop["accumulate"]
     if per_norm < SMALL_BATCH:
         return "optimiser", f"batch norm sees {per_norm} images at a time", f"{again} --batch-size 64"

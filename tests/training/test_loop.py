@@ -93,8 +93,8 @@ def test_a_changed_recipe_is_refused_with_old_and_new(tmp_path: Path) -> None:
     path = start(tmp_path, "a", "loop.epochs=1").path
     RunDir(path).set_status("interrupted")
     text = (path / "recipe.yaml").read_text()
-    (path / "recipe.yaml").write_text(text.replace("base_lr: 0.06", "base_lr: 0.5"))
-    with pytest.raises(CheckpointError, match=r"optim\.base_lr was 0\.06, is 0\.5"):
+    (path / "recipe.yaml").write_text(text.replace("base_lr: 0.12", "base_lr: 0.5"))
+    with pytest.raises(CheckpointError, match=r"optim\.base_lr was 0\.12, is 0\.5"):
         go_on(path)
 
 
