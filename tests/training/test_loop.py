@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,10 +26,12 @@ from stopgrad.contracts import (
     TrainingStoppedError,
     Views,
 )
+from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.rundir import RunDir
 from stopgrad.training import checkpoint
 from stopgrad.training.loop import Job, micro_batches, one_step
+from stopgrad.training.watch import Watch
 from tests.training.small_run import STEPS, go_on, start
 
 
@@ -131,10 +134,14 @@ def test_too_few_images_for_one_batch_name_the_largest_that_fits(tmp_path: Path)
     assert RunDir(tmp_path / "a").state()["state"] == "failed"
 
 
+def small_recipe() -> Recipe:
+    options = api.Options(settings=("data.limit=200", "backbone.width=8", "loop.batch_size=30", "loop.threads=1"))
+    return api.compose("simsiam", options)
+
+
 def job(tmp_path: Path, **loop: Any) -> Job:
     """A job on the small run's data, without starting it."""
-    options = api.Options(settings=("data.limit=200", "backbone.width=8", "loop.batch_size=30", "loop.threads=1"))
-    recipe = api.compose("simsiam", options)
+    recipe = small_recipe()
     recipe = dataclasses.replace(recipe, loop=dataclasses.replace(recipe.loop, precision="float32", **loop))
     from stopgrad.assemble.train import open_source
     from stopgrad.training.progress import Progress
@@ -225,12 +232,40 @@ def test_clipping_bounds_the_gradient_that_is_applied(tmp_path: Path) -> None:
     assert applied.item() == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_minutes_become_epochs_that_stand_in_the_recipe(tmp_path: Path) -> None:
+def test_minutes_become_epochs_that_stand_in_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stopgrad.assemble import minutes
+
+    monkeypatch.setattr(minutes, "step_seconds", lambda recipe, built: 0.05)
+    monkeypatch.setattr(Watch, "rehearse", lambda self: None)
     finished = start(tmp_path, "a", minutes=0.02)
     text = (finished.path / "recipe.yaml").read_text()
     assert "0.02 minutes are" in text
-    assert load_recipe(finished.path / "recipe.yaml").loop.epochs != 8  # what the settings say
+    assert load_recipe(finished.path / "recipe.yaml").loop.epochs in (3, 4)  # 1.2 s in epochs of 6 steps
     assert "minutes" not in RunDir(finished.path).state()
+
+
+def test_an_epoch_longer_than_the_minutes_asked_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stopgrad.assemble import minutes
+
+    monkeypatch.setattr(minutes, "step_seconds", lambda recipe, built: 60.0)
+    monkeypatch.setattr(Watch, "rehearse", lambda self: None)
+    finished = start(tmp_path, "a", minutes=1.0)
+    text = (finished.path / "recipe.yaml").read_text()
+    assert "one epoch of 6 steps takes about 6.0 minutes, longer than the 1 asked for" in text
+    assert load_recipe(finished.path / "recipe.yaml").loop.epochs == 1
+
+
+def test_a_step_is_timed_on_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stopgrad.assemble import minutes
+
+    monkeypatch.setattr(minutes, "MEASURED_SECONDS", 0.0)
+    one = job(tmp_path)
+    before = {name: value.clone() for name, value in one.method.state_dict().items()}
+    state = torch.get_rng_state()
+    built = SimpleNamespace(job=one)
+    assert minutes.step_seconds(small_recipe(), built) > 0  # type: ignore[arg-type]
+    assert all(torch.equal(value, before[name]) for name, value in one.method.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_run_that_failed_before_its_first_step_may_be_started_again_under_its_name(tmp_path: Path) -> None:
