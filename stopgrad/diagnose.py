@@ -18,7 +18,7 @@ VERDICTS = ("healthy", "collapsed", "partly_collapsed", "not_learning", "diverge
 
 # Thresholds; fitted on runs that no test uses (docs/verdict.md)
 POINT = 0.05  # std_ratio: all outputs alike
-FLAT_RANK, FLAT_SHARE = 3.0, 0.1  # rank of z: about a line, or so small a part of what it was
+FLAT_RANK, FLAT_SHARE = 3.0, 0.2  # rank of z: about a line, or so small a part of what it was
 FLAT_STD = 0.9  # and std_ratio below this
 HALF = 0.5  # rank of h, of what it was before the first step
 UNLEARNT = 0.6  # cosine of prediction and target, as a part of the cosine of the two projections
