@@ -16,7 +16,7 @@ from typing import Any
 
 VERDICTS = ("healthy", "collapsed", "partly_collapsed", "not_learning", "diverged", "too_early")
 
-# Thresholds; fitted on runs that no test uses (docs/verdict.md)
+# Thresholds; the runs they were fitted on, `make demo` among them, stand in docs/verdict.md
 POINT = 0.05  # std_ratio: all outputs alike
 FLAT_RANK, FLAT_SHARE = 3.0, 0.2  # rank of z: about a line, or so small a part of what it was
 FLAT_STD = 0.9  # and std_ratio below this

@@ -1,8 +1,10 @@
 """Statistics: put back where asked, and shared batch norm equal to torch's on one process (two: tests/distributed)."""
 
+import pytest
 import torch
 from torch import nn
 
+from stopgrad.contracts import ConfigError
 from stopgrad.nn.batch_norm import SyncBatchNorm, statistics, synchronise, untouched_statistics
 
 
@@ -37,3 +39,12 @@ def test_shared_batch_norm_is_torchs_definition_forward_backward_and_running() -
     torch.testing.assert_close(ours.running_mean, theirs.running_mean)
     assert torch.equal(ours.num_batches_tracked, theirs.num_batches_tracked)
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+def test_a_norm_that_does_more_than_normalise_is_refused_and_a_frozen_one_stays_frozen() -> None:
+    from timm.layers import BatchNormAct2d
+
+    with pytest.raises(ConfigError, match="BatchNormAct2d does more than normalise"):
+        synchronise(nn.Sequential(BatchNormAct2d(4)))
+    frozen = nn.Sequential(nn.BatchNorm2d(4)).requires_grad_(False)
+    assert not any(parameter.requires_grad for parameter in synchronise(frozen).parameters())

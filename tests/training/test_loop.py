@@ -288,6 +288,18 @@ def test_ctrl_c_outside_the_loop_says_how_to_go_on(tmp_path: Path, monkeypatch: 
     assert go_on(tmp_path / "a").trained
 
 
+def test_sigterm_outside_the_loop_says_how_to_go_on_with_its_own_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stopgrad.assemble import train
+
+    monkeypatch.setattr(train, "evaluate", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(InterruptedRunError, match="--resume") as caught:
+        start(tmp_path, "a", "loop.epochs=1")
+    assert caught.value.exit_code == 143
+    assert RunDir(tmp_path / "a").state()["exit_code"] == 143
+
+
 def test_speed_is_that_of_all_sessions_not_of_the_last() -> None:
     from stopgrad.assemble.train import speed
 
