@@ -5,7 +5,7 @@ PY := .venv/bin/python
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-setup: .venv/.ready ## install everything into .venv (2.5 GB download)
+setup: .venv/.ready ## install everything into .venv (2.8 GB download)
 .venv/.ready: requirements.txt pyproject.toml tools/set-up.sh
 	@PYTHON="$(PYTHON)" sh tools/set-up.sh
 

@@ -21,7 +21,7 @@ if [ -z "$python" ]; then
 fi
 
 if [ ! -x .venv/bin/python ]; then
-    echo "set-up: about 2.5 GB are downloaded (PyTorch with its CUDA libraries), 5.7 GB once installed in .venv."
+    echo "set-up: about 2.8 GB are downloaded (PyTorch with its CUDA libraries), 6.9 GB once installed in .venv."
 fi
 echo "set-up: using $("$python" -c 'import sys; print(sys.executable, sys.version.split()[0])')"
 if [ ! -x .tools/bin/uv ]; then
