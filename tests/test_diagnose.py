@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stopgrad.diagnose import EARLY_STEPS, VERDICTS, diagnose, verdict
+from stopgrad.diagnose import EARLY_STEPS, PATIENCE_STEPS, VERDICTS, diagnose, verdict
 from stopgrad.recipe.text import override
 from stopgrad.recipe.typed import plain
 from stopgrad.recipes import recipe_named
@@ -24,7 +24,7 @@ STILL = {**HEALTHY, "separation_h": 81.0}
 UNLEARNT = {**COLLAPSED, "agreement": 0.15}  # a frozen predictor: few directions are left, and nothing is predicted
 
 
-def said(line: dict[str, Any], *settings: str, start: dict[str, Any] | None = None, step: int = 500) -> Any:
+def said(line: dict[str, Any], *settings: str, start: dict[str, Any] | None = None, step: int = PATIENCE_STEPS) -> Any:
     recipe = plain(override(recipe_named("simsiam"), settings))
     return diagnose([start or START, {**line, "step": step}], recipe)
 
@@ -55,6 +55,12 @@ def test_early_on_only_a_collapse_or_a_divergence_is_told() -> None:
     assert said({**STILL, "epoch": 0.9}).verdict == "too_early"
     assert said(COLLAPSED, step=EARLY_STEPS - 1).verdict == "collapsed"
     assert said({**HEALTHY, "loss": None}, step=1).verdict == "diverged"
+
+
+def test_features_that_have_not_moved_yet_are_given_time() -> None:
+    assert said(STILL, step=PATIENCE_STEPS - 1).verdict == "too_early"
+    assert said(HEALTHY, step=PATIENCE_STEPS - 1).verdict == "healthy"
+    assert said(UNLEARNT, step=PATIENCE_STEPS - 1).verdict == "not_learning"
 
 
 def test_a_label_does_not_change_what_is_said() -> None:

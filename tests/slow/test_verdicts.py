@@ -10,7 +10,7 @@ from stopgrad.assemble.train import Finished
 from stopgrad.rundir import RunDir
 from stopgrad.training.progress import Progress
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SHORT = ("eval={linear: none, random_seeds: 1, k: [20]}", "seed=11")
 BROKEN: dict[str, tuple[tuple[str, ...], set[str], str]] = {
@@ -28,20 +28,22 @@ BROKEN: dict[str, tuple[tuple[str, ...], set[str], str]] = {
         "optimiser",
     ),
 }
-HEALTHY: dict[str, tuple[str, ...]] = {
-    "batch 64": ("loop.batch_size=64", "loop.epochs=4"),
-    "batch 128": ("loop.batch_size=128", "loop.epochs=5"),
-    "batch 256": (),
-    "batch 512": ("loop.batch_size=512", "loop.epochs=14"),
-    "width 32": ("backbone.width=32",),
-    "width 48": ("backbone.width=48",),
-    "three-layer projector": ("method.projector.layers=3",),
-    "narrow heads": ("method.projector={hidden: 256, dim: 256}", "method.predictor_hidden=64"),
-    "momentum target": ("method.target=momentum",),
-    "asymmetric": ("method.pairs=asymmetric", "loop.epochs=10"),
-    "resnet18": ("backbone.name=resnet18", "loop.epochs=4", "data.limit=4000"),
-    "another seed": ("seed=23",),
+# name: (epochs, settings); narrow, since twelve of them are trained, and long enough that each learns by its labels too
+HEALTHY: dict[str, tuple[int, tuple[str, ...]]] = {
+    "batch 64": (10, ("loop.batch_size=64", "optim.base_lr=0.24")),
+    "batch 128": (15, ()),
+    "batch 256": (22, ("loop.batch_size=256",)),
+    "batch 512": (30, ("loop.batch_size=512",)),
+    "width 16": (20, ("backbone.width=16",)),
+    "width 48": (15, ("backbone.width=48",)),
+    "three-layer projector": (15, ("method.projector.layers=3",)),
+    "narrow heads": (15, ("method.projector={hidden: 256, dim: 256}", "method.predictor_hidden=64")),
+    "momentum target": (15, ("method.target=momentum",)),
+    "asymmetric": (15, ("method.pairs=asymmetric",)),
+    "resnet18": (15, ("backbone={name: resnet18, stem: standard}",)),
+    "another seed": (15, ("seed=23",)),
 }
+ALARMS = {"collapsed", "partly_collapsed", "not_learning", "diverged"}
 
 
 def run(tmp_path: Path, *settings: str, epochs: int = 8) -> Finished:
@@ -58,11 +60,16 @@ def test_a_broken_run_has_its_verdict_and_its_cause(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_healthy_run_raises_no_alarm_at_its_end_and_no_collapse_on_the_way(name: str, tmp_path: Path) -> None:
-    finished = run(tmp_path, *HEALTHY[name])
+def test_a_healthy_run_raises_no_alarm(name: str, tmp_path: Path) -> None:
+    """Healthy by its labels, which the verdict never sees: then it says so at the end, and nothing else on the way."""
+    epochs, settings = HEALTHY[name]
+    finished = run(tmp_path, "backbone.width=32", "loop.batch_size=128", *settings, epochs=epochs)
+    scores = {row.name: row.value for row in finished.results if isinstance(row.value, float)}
+    gain = scores["knn_top1"] - scores["baseline_random_knn_top1"]
+    assert gain >= 5, f"kNN is {gain:.1f} points above random weights: this run is no example of a healthy one"
     assert finished.diagnosis.verdict == "healthy", finished.diagnosis
     told = [line["verdict"] for line in RunDir(finished.path).read_log() if "verdict" in line]
-    assert not {"collapsed", "diverged"} & set(told)
+    assert not ALARMS & set(told), told
 
 
 def test_one_epoch_in_it_is_too_early_to_tell(tmp_path: Path) -> None:
