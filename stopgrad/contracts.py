@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,11 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> NDArray[Any]:  # [H, W, C], uint8
+    def __getitem__(self, index: int) -> NDArray[Any]:  # [H, W, C], uint8 or uint16
+        ...
+
+    def name(self, index: int) -> str:
+        """What the source calls an image, escaped: path below the folder, archive member, or `set:test:17`."""
         ...
 
     def take(self, index: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
@@ -42,7 +46,7 @@ class Images(Protocol):
 class Batch:
     """What the loader hands to the views: samples as they are stored, and which ones they are. Never labels."""
 
-    samples: Sequence[NDArray[Any]]  # B arrays; images are [H, W, C], uint8, and may differ in size
+    samples: Sequence[NDArray[Any]]  # B arrays; images [H, W, C], uint8 or uint16, may differ in size
     index: NDArray[np.int64]  # [B], position of each sample in its split
     epoch: int
 
@@ -109,7 +113,7 @@ class Preprocess:
     """What turns an image into the backbone's input when nothing is random: the test transform, kept with the weights.
 
     The shorter side is brought to image_size / crop_fraction (antialiased), the centre square of image_size is cut,
-    pixels are scaled to [0, 1], then (x - mean) / std a channel.
+    pixels are scaled to [0, 1] (8 bits by 255, 16 bits by 65535), then (x - mean) / std a channel.
     """
 
     image_size: int  # pixels
@@ -117,12 +121,17 @@ class Preprocess:
     crop_fraction: float = 1.0
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    depth: Literal[8, 16] = 8  # bits of the pixels it was trained on: what its images should be decoded to
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Plain values. Eight bits go without saying: files from before there were sixteen stay byte for byte equal."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if (name, value) != ("depth", 8)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        """Raises ConfigError, KeyError or TypeError for values that are none."""
+        if values.get("depth", 8) not in (8, 16):
+            raise ConfigError(f"preprocess: depth must be 8 or 16 bits, got {values['depth']!r}")
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 

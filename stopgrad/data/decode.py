@@ -1,12 +1,13 @@
-"""Bytes of one file -> one upright uint8 image of the wanted channels, or the reason why not.
+"""Bytes of one file -> one upright image of the wanted channels and depth, or the reason why not.
 
 The header is checked before anything is decoded: a 49 KB PNG can ask for 1.2 GB. JPEG goes through simplejpeg (twice as
 fast as Pillow, scales large photographs while decoding, and reports corrupt data where Pillow fills up with gray);
-everything else, and JPEG where simplejpeg is not installed, through Pillow.
+`.npy` through `npy`, TIFFs of many bands through `tiff`, everything else, and JPEG where simplejpeg is not installed,
+through Pillow.
 
 What decoders get silently wrong is done here: EXIF orientation is applied, 16 bits are scaled by their type and not
-clipped, float pixels by the minimum and maximum of the file, transparency is laid on white. A JPEG that lacks only its
-end marker is whole and is kept; one that lacks pixels is not.
+clipped, float pixels by the minimum and maximum of the file, transparency is laid on white where 1 or 3 channels are
+wanted. A JPEG that lacks only its end marker is whole and is kept; one that lacks pixels is not.
 """
 
 from __future__ import annotations
@@ -14,21 +15,37 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import islice
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from stopgrad.data import tiff
+from stopgrad.data.bands import (
+    BadImageError,
+    DecodeSettings,
+    Pixels,
+    bounded,
+    by_range,
+    check_size,
+    fit,
+    scaled,
+    target,
+    to_depth,
+    too_many,
+    wrong_bands,
+)
 from stopgrad.data.folder import FORMAT_OF, sniff
+from stopgrad.data.npy import read_npy
 
 try:
     import simplejpeg
 except ModuleNotFoundError:  # the wheel is not on every machine
     simplejpeg = None
 
-Pixels = NDArray[np.uint8]
+__all__ = ["NOTES", "BadImageError", "DecodeSettings", "Decoded", "decode", "decoder_name", "what_else"]
 
 # What is told once per source, with the number of images: key -> sentence after the count.
 NOTES = {
@@ -36,25 +53,12 @@ NOTES = {
     "animated": "had several frames or pages, of which the first is used",
     "cmyk": "were CMYK, converted to RGB without a colour profile",
     "extension": "have an extension of another format; read by content",
-    "float": "had float or 32-bit pixels, scaled by the minimum and maximum of each file",
+    "float": "had float, signed or 32-bit pixels, scaled by the minimum and maximum of each file",
     "one colour": "are of one colour",
     "repaired": "lacked the end of the file but no pixel, kept",
-    "scaled 16-bit": "had 16 bits, scaled to 8",
+    "scaled 16-bit": "had 16 bits, scaled to 8; --set data.depth=16 keeps them",
+    "scaled 8-bit": "had 8 bits, scaled to 16",
 }
-
-
-class BadImageError(Exception):
-    """An image that can't be used; the message is the reason for bad_files.csv."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeSettings:
-    """What every image is brought to."""
-
-    channels: Literal[1, 3]
-    max_side: int  # pixels
-    min_side: int  # pixels
-    max_megapixels: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def decode(data: bytes, settings: DecodeSettings, extension: bytes = b"") -> Dec
         raise BadImageError("too large for the memory of this machine") from None
     except Exception as error:  # decoders raise whatever the bytes lead them into: struct.error, KeyError, OSError, ...
         raise BadImageError(_reason(error, kind)) from error
-    pixels = _bounded(pixels, settings)
+    pixels = bounded(pixels, settings)
     if (pixels == pixels[0, 0]).all():
         notes.append("one colour")
     return Decoded(pixels, tuple(notes))
@@ -118,14 +122,22 @@ def _reason(error: Exception, kind: str) -> str:
 
 
 def _decode(data: bytes, kind: str, settings: DecodeSettings, notes: list[str]) -> Pixels:
+    if kind == "NPY":
+        return fit(read_npy(data, settings), settings, notes)
+    if kind == "TIFF":
+        many = _tiff_bands(data, settings, notes)
+        if many is not None:
+            return many
     image = _open(data, kind, settings)
-    _check_size(*image.size, settings)
+    check_size(*image.size, settings)
     if kind == "JPEG":
-        return _decode_jpeg(data, image, settings, notes)
+        if settings.channels not in (1, 3):
+            raise _no_bands(image, settings.channels)
+        return to_depth(_decode_jpeg(data, image, settings, notes), settings, notes)
     if getattr(image, "is_animated", False):
         notes.append("animated")
     image.load()
-    return _turned(_to_channels(image, settings.channels, notes), _orientation(image))
+    return _turned(_to_channels(image, data, settings, notes), _orientation(image))
 
 
 def _open(data: bytes, kind: str, settings: DecodeSettings) -> Image.Image:
@@ -134,38 +146,28 @@ def _open(data: bytes, kind: str, settings: DecodeSettings) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=[kind])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as bomb:
         pixels = int((re.search(r"(\d+) pixels", str(bomb)) or ["", "0"])[1])
-        raise BadImageError(_too_many(pixels, settings)) from None
+        raise BadImageError(too_many(pixels, settings)) from None
 
 
-def _too_many(pixels: int, settings: DecodeSettings) -> str:
-    return f"{pixels / 1e6:.0f} Mpx > limit {settings.max_megapixels:g} Mpx (data.max_megapixels)"
-
-
-def _check_size(width: int, height: int, settings: DecodeSettings) -> None:
-    if width * height > settings.max_megapixels * 1e6:
-        raise BadImageError(_too_many(width * height, settings))
-    if min(width, height) < settings.min_side:
-        raise BadImageError(f"{width}x{height} pixels: shorter side below {settings.min_side} (data.min_side)")
-    short = _target(width, height, settings.max_side)
-    if min(short) < settings.min_side:
-        raise BadImageError(
-            f"{width}x{height} pixels: {short[0]}x{short[1]} once within {settings.max_side} (data.max_side), shorter "
-            f"side below {settings.min_side} (data.min_side)"
-        )
-
-
-def _target(width: int, height: int, max_side: int) -> tuple[int, int]:
-    """Width and height with the longer side within max_side."""
-    scale = max_side / max(width, height)
-    return (width, height) if scale >= 1 else (max(1, round(width * scale)), max(1, round(height * scale)))
-
-
-def _bounded(pixels: Pixels, settings: DecodeSettings) -> Pixels:
-    height, width, channels = pixels.shape
-    target = _target(width, height, settings.max_side)
-    if target != (width, height):
-        pixels = np.asarray(cv2.resize(np.ascontiguousarray(pixels), target, interpolation=cv2.INTER_AREA), np.uint8)
-    return np.ascontiguousarray(pixels.reshape(target[1], target[0], channels))
+def _tiff_bands(data: bytes, settings: DecodeSettings, notes: list[str]) -> Pixels | None:
+    """The image of a TIFF that Pillow can't read or only at 8 bits; None for one that is Pillow's."""
+    found = list(islice(tiff.pages(data), 1 if settings.channels in (1, 3) else None))
+    if not found or not found[0].plain:
+        return None
+    first = found[0]
+    assert first.dtype is not None
+    shallow = first.dtype.itemsize == 1
+    picture = first.samples == 1 or (first.samples == 3 and shallow and first.photometric == 2) or first.alpha
+    picture |= first.samples == 4 and first.photometric == 2
+    deep = settings.depth == 16 and not shallow and first.samples == 1
+    if settings.channels in (1, 3) and picture and not deep:
+        return None
+    bands = tiff.read_bands(data, found, settings)
+    if first.photometric == 0 and bands.dtype.kind == "u":  # white is zero
+        bands = np.iinfo(bands.dtype).max - bands
+    if len(found) > 1 and first.samples > 1:
+        notes.append("animated")
+    return _turned(fit(bands, settings, notes), first.orientation)
 
 
 # --- JPEG -------------------------------------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ def _decode_jpeg(data: bytes, image: Image.Image, settings: DecodeSettings, note
     if image.mode == "CMYK":
         notes.append("cmyk")
     large = max(image.size) > 2 * settings.max_side
-    wanted = _target(*image.size, settings.max_side)
+    wanted = target(*image.size, settings.max_side)
     try:
         if large:
             image.draft(image.mode, wanted)
@@ -188,13 +190,13 @@ def _decode_jpeg(data: bytes, image: Image.Image, settings: DecodeSettings, note
         if "truncated" not in str(error):
             raise
         image = _whole_jpeg(data, notes)
-    return _turned(_to_channels(image, settings.channels, notes), _orientation(image))
+    return _turned(_eight_bits(image, settings.channels, notes), _orientation(image))
 
 
 def _fast_jpeg(data: bytes, size: tuple[int, int], settings: DecodeSettings, notes: list[str]) -> Pixels | None:
     """simplejpeg's image, None for what it does not support; BadImageError for what is truncated or corrupt."""
     large = max(size) > 2 * settings.max_side
-    width, height = _target(*size, settings.max_side) if large else (0, 0)
+    width, height = target(*size, settings.max_side) if large else (0, 0)
     options = {"colorspace": "GRAY" if settings.channels == 1 else "RGB", "min_width": width, "min_height": height}
     try:
         return np.asarray(simplejpeg.decode_jpeg(data, **options), np.uint8)
@@ -272,36 +274,78 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
 _FLIPS = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 
 
-def _to_channels(image: Image.Image, channels: int, notes: list[str]) -> Pixels:
-    """Any mode of Pillow's -> [H, W, C] uint8."""
+def _to_channels(image: Image.Image, data: bytes, settings: DecodeSettings, notes: list[str]) -> Pixels:
+    """Any mode of Pillow's -> [H, W, C] of the wanted depth."""
+    channels = settings.channels
+    deep = _sixteen_bits(image, data) if settings.depth == 16 or channels not in (1, 3) else None
+    if channels not in (1, 3):  # transparency is a band like the others here: there is no white to lay it on
+        if len(image.getbands()) != channels or image.mode not in ("LA", "RGBA"):
+            raise _no_bands(image, channels)
+        return to_depth(np.asarray(image) if deep is None else deep, settings, notes)
+    if deep is not None:
+        return fit(_flat(deep, notes), settings, notes)
+    if settings.depth == 16 and image.mode.startswith("I;16"):
+        return fit(np.asarray(image).astype(np.uint16)[:, :, None], settings, notes)
+    if settings.depth == 16 and image.mode in ("I", "F"):
+        return fit(_wide(image, settings, notes)[:, :, None], settings, notes)
+    return to_depth(_eight_bits(image, channels, notes), settings, notes)
+
+
+def _no_bands(image: Image.Image, wanted: int) -> BadImageError:
+    """A picture where bands are wanted: gray or colour, as the file has it."""
+    return wrong_bands(1 if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;") else 3, wanted)
+
+
+def _eight_bits(image: Image.Image, channels: int, notes: list[str]) -> NDArray[np.uint8]:
+    """Any mode of Pillow's -> [H, W, 1 or 3] uint8."""
     mode = "RGB" if channels == 3 else "L"
     if image.mode.startswith("I;16"):
         notes.append("scaled 16-bit")
-        image = Image.fromarray(_scaled(np.asarray(image), 65535))
+        image = Image.fromarray(scaled(np.asarray(image), 65535, _BYTES))
     elif image.mode in ("I", "F"):
-        image = Image.fromarray(_wide_to_bytes(image, notes))
+        image = Image.fromarray(_wide(image, _BYTES, notes))
     elif image.has_transparency_data:
         image = _on_white(image.convert("RGBA"), notes)
     pixels = np.asarray(image.convert(mode), np.uint8)
     return pixels.reshape(image.height, image.width, channels)
 
 
-def _wide_to_bytes(image: Image.Image, notes: list[str]) -> Pixels:
+_BYTES = DecodeSettings(channels=1, max_side=1, min_side=1, max_megapixels=1)  # for its depth
+
+
+def _wide(image: Image.Image, settings: DecodeSettings, notes: list[str]) -> Pixels:
+    """Modes I and F: [H, W]."""
     values = np.asarray(image)
     if image.format == "PNG":  # 16 bits in a 32-bit mode
-        notes.append("scaled 16-bit")
-        return _scaled(values, 65535)
+        if settings.depth == 8:
+            notes.append("scaled 16-bit")
+        return scaled(values, 65535, settings)
     notes.append("float")
-    numbers = values.astype(np.float64)
-    finite = np.isfinite(numbers)
-    if not finite.any():
-        raise BadImageError("no finite pixel")
-    low, high = numbers[finite].min(), numbers[finite].max()
-    return _scaled(np.where(finite, numbers, low) - low, (high - low) or 1.0)
+    return by_range(values, settings)
 
 
-def _scaled(values: NDArray[Any], white: float) -> Pixels:
-    return np.clip(np.rint(values.astype(np.float64) * (255 / white)), 0, 255).astype(np.uint8)
+def _sixteen_bits(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
+    """[H, W, 2 to 4] of a PNG with colour or transparency at 16 bits, of which Pillow keeps 8; None for all others.
+
+    Pillow has read it whole by now: OpenCV does not say when a file ends early.
+    """
+    if image.format != "PNG" or data[24:25] != b"\x10" or data[25:26] not in (b"\x02", b"\x04", b"\x06"):
+        return None
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[:2] != image.size[::-1]:
+        raise BadImageError("corrupt PNG (16 bits)")
+    order = {b"\x02": [2, 1, 0], b"\x04": [0, 3], b"\x06": [2, 1, 0, 3]}[data[25:26]]
+    return np.asarray(bgr[:, :, order], np.uint16)
+
+
+def _flat(deep: NDArray[np.uint16], notes: list[str]) -> NDArray[np.uint16]:
+    """Transparency, the last of 2 or 4 bands, laid on white: [H, W, 1 or 3]."""
+    if deep.shape[2] == 3:
+        return deep
+    share = deep[:, :, -1:] / 65535
+    if (share < 1).any():
+        notes.append("alpha")
+    return np.rint(deep[:, :, :-1] * share + 65535 * (1 - share)).astype(np.uint16)
 
 
 def _on_white(image: Image.Image, notes: list[str]) -> Image.Image:

@@ -34,10 +34,11 @@ EXTENSIONS = {
     "BMP": (b".bmp", b".dib"),
     "TIFF": (b".tif", b".tiff"),
     "GIF": (b".gif",),
+    "NPY": (b".npy",),
 }
 FORMAT_OF = {extension: kind for kind, extensions in EXTENSIONS.items() for extension in extensions}
 # Camera raws and microscope stacks begin like a TIFF but are not one picture: not taken for images by their signature.
-_ONLY_LIKE_TIFF = frozenset(
+ONLY_LIKE_TIFF = frozenset(
     (b".dng", b".nef", b".cr2", b".arw", b".orf", b".rw2", b".pef", b".srw", b".nrw", b".raf", b".lsm", b".svs")
 )
 HEAD = 32  # bytes that decide what a file is
@@ -108,6 +109,8 @@ def sniff(head: bytes) -> str | None:
         return "WEBP"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
+    if head[:6] == b"\x93NUMPY":
+        return "NPY"
     # "BM" alone begins many a text: the two reserved words and the length of the header that follows decide.
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" and head[14:18] in _BMP_HEADERS:
         return "BMP"
@@ -250,7 +253,7 @@ class _Walk:
             self.refuse(name, "", False, extension)
 
     def begins_like_one(self, name: bytes, base: bytes, extension: bytes) -> bool:
-        if base.startswith(b".") or extension in _ONLY_LIKE_TIFF:
+        if base.startswith(b".") or extension in ONLY_LIKE_TIFF:
             return False
         try:
             return sniff(read_regular(os.path.join(self.root, name), HEAD)) is not None  # noqa: PTH118

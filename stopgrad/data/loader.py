@@ -32,6 +32,9 @@ class Subset:
     def __getitem__(self, index: int) -> NDArray[Any]:
         return self.images[int(self.index[index])]
 
+    def name(self, index: int) -> str:
+        return self.images.name(int(self.index[index]))
+
     def take(self, index: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
         return self.images.take(self.index[index])
 

@@ -6,9 +6,11 @@ the lock while others wait for it, and one whose files do not fit its header is 
 and maps the pixels: nothing grows with the number of images but those arrays.
 
     header.json   format, dtype, channels, count, bytes of every file, checksums of the arrays, facts of the source
-    pixels.bin    uint8, [H, W, C] of image 0, then of image 1, ...
+    pixels.bin    uint8 or uint16, [H, W, C] of image 0, then of image 1, ...
     sizes.npy     [N, 2] height, width      hashes.npy   [N] content of the source file
     labels.npy    [N], -1: none             split.npy    [N] 0 train, 1 test
+    names.bin     what the source calls each image, UTF-8, one after the other; with names.npy [N + 1], where each
+                  begins. Both are left out where the source names nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from stopgrad.contracts import StorageError
 from stopgrad.rundir import failpoint, sync_folder
@@ -37,7 +39,8 @@ T = TypeVar("T")
 
 FORMAT = 1  # of the files below; part of every key, so an older store is left alone
 ARRAYS = ("sizes", "hashes", "labels", "split")
-HEADER, PIXELS = "header.json", "pixels.bin"
+HEADER, PIXELS, NAMES = "header.json", "pixels.bin", "names.bin"
+DTYPES = ("uint8", "uint16")
 
 
 class DamagedPackError(Exception):
@@ -82,11 +85,23 @@ class Pack:
         self.facts: dict[str, Any] = self.header["facts"]
         lengths = self.sizes.prod(axis=1) * self.channels
         self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])  # [N + 1]
-        mapped = np.memmap(folder / PIXELS, dtype=self.header["dtype"], mode="r")
-        self.pixels: NDArray[np.uint8] = np.asarray(mapped)  # a plain view: slicing a memmap is slower
+        self.dtype: np.dtype[Any] = np.dtype(self.header["dtype"])
+        mapped = np.memmap(folder / PIXELS, dtype=self.dtype, mode="r")
+        self.pixels: NDArray[Any] = np.asarray(mapped)  # a plain view: slicing a memmap is slower
+        self._named: tuple[NDArray[np.int64], NDArray[np.uint8]] | None = None  # where each begins, the bytes
+        if NAMES in self.header["bytes"]:
+            self._named = self._array("names"), np.memmap(folder / NAMES, dtype=np.uint8, mode="r")
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def name(self, row: int) -> str:
+        """What the source calls the image at `row`, escaped; `image 17` where it said nothing."""
+        if self._named is not None:
+            begins, letters = self._named
+            if text := bytes(letters[begins[row] : begins[row + 1]]):
+                return text.decode("utf-8")
+        return f"image {row}"
 
     def _array(self, name: str) -> NDArray[Any]:
         data = (self.folder / f"{name}.npy").read_bytes()
@@ -133,13 +148,17 @@ class PackedImages:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+    def __getitem__(self, index: int) -> NDArray[Any]:
         row = int(self.rows[index])
         height, width = self.pack.sizes[row]
         flat = self.pack.pixels[self.pack.offsets[row] : self.pack.offsets[row + 1]]
         return flat.reshape(height, width, self.pack.channels).copy()  # a copy: the map can't be written to
 
-    def take(self, index: NDArray[np.int64]) -> Sequence[NDArray[np.uint8]]:
+    def name(self, index: int) -> str:
+        """What the source calls an image, escaped; `image 17`, by its place in the store, where it has no name."""
+        return self.pack.name(int(self.rows[index]))
+
+    def take(self, index: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
         """[B, H, W, C] where all images of the split have one size, else B arrays [H, W, C]."""
         if self._stack is not None:
             return self._stack[self.rows[index]]  # type: ignore[return-value]  # an array is a sequence of its rows
@@ -169,22 +188,37 @@ def in_order(work: Callable[[NDArray[np.int64]], list[T]], count: int, piece: in
 
 
 class PackWriter:
-    """Fills the folder of a store that is being built: images one after the other, then `finish`."""
+    """Fills the folder of a store that is being built: images one after the other, then `finish`.
 
-    def __init__(self, folder: Path, channels: int) -> None:
+    dtype: of every image, uint8 or uint16.
+    """
+
+    def __init__(self, folder: Path, channels: int, dtype: DTypeLike = np.uint8) -> None:
         self.folder = folder
         self.channels = channels
+        self.dtype = np.dtype(dtype)
+        assert self.dtype.name in DTYPES
         self.sizes, self.hashes = array("q"), array("Q")
+        self._begins = array("q", [0])  # of the names
         self._pixels: BinaryIO = (folder / PIXELS).open("wb", buffering=1 << 20)
+        self._names: BinaryIO = (folder / NAMES).open("wb", buffering=1 << 16)
 
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def add(self, pixels: NDArray[np.uint8], content: int) -> None:
-        """pixels: [H, W, C], contiguous.  content: 64 bits over the source of the image."""
+    def add(self, pixels: NDArray[Any], content: int, name: str = "") -> None:
+        """pixels: [H, W, C], contiguous, of the store's dtype.  content: 64 bits over the source of the image.
+
+        name: what the source calls it, escaped (`folder.escape_name`).
+        """
+        if pixels.dtype != self.dtype or pixels.shape[2:] != (self.channels,):
+            raise ValueError(
+                f"the store holds {self.dtype}, [H, W, {self.channels}]; got {pixels.dtype}, {pixels.shape}"
+            )
         self._pixels.write(pixels.data)
         self.sizes.extend(pixels.shape[:2])
         self.hashes.append(content)
+        self._begins.append(self._begins[-1] + self._names.write(name.encode("utf-8")))
 
     def content(self) -> NDArray[np.uint64]:
         """[N], what was added, by content."""
@@ -193,24 +227,31 @@ class PackWriter:
     def finish(self, labels: NDArray[np.int64], split: NDArray[np.uint8], facts: Mapping[str, Any]) -> None:
         """labels, split: [N].  facts: what the source wants to know when the store is opened; JSON."""
         _sync(self._pixels)
+        _sync(self._names)
         arrays: dict[str, NDArray[Any]] = {
             "sizes": np.array(self.sizes, np.int64).reshape(-1, 2),
             "hashes": self.content(),
             "labels": labels.astype(np.int64),
             "split": split.astype(np.uint8),
         }
+        files = [PIXELS]
+        if self._begins[-1]:
+            arrays["names"] = np.array(self._begins, np.int64)
+            files.append(NAMES)
+        else:
+            (self.folder / NAMES).unlink()
         for name, values in arrays.items():
             with (self.folder / f"{name}.npy").open("wb") as file:
                 np.save(file, values, allow_pickle=False)
                 _sync(file)
-        files = [PIXELS, *(f"{name}.npy" for name in ARRAYS)]
+        files += [f"{name}.npy" for name in arrays]
         header = {
             "format": FORMAT,
-            "dtype": "uint8",
+            "dtype": self.dtype.name,
             "channels": self.channels,
             "count": len(self),
             "bytes": {name: (self.folder / name).stat().st_size for name in files},
-            "checksums": {name: digest((self.folder / f"{name}.npy").read_bytes()) for name in ARRAYS},
+            "checksums": {name: digest((self.folder / f"{name}.npy").read_bytes()) for name in arrays},
             "facts": dict(facts),
         }
         sealed = {"checksum": digest(_canonical(header)), "header": header}
@@ -221,6 +262,7 @@ class PackWriter:
 
     def close(self) -> None:
         self._pixels.close()
+        self._names.close()
 
 
 def _sync(file: BinaryIO) -> None:
@@ -228,8 +270,12 @@ def _sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def open_or_build(key: str, channels: int, build: Callable[[PackWriter], None]) -> tuple[Pack, tuple[str, ...]]:
+def open_or_build(
+    key: str, channels: int, build: Callable[[PackWriter], None], dtype: DTypeLike = np.uint8
+) -> tuple[Pack, tuple[str, ...]]:
     """The store of `key`, built by `build` where there is none; and notes on a damaged one that was replaced.
+
+    dtype: of the pixels of a store that is built, uint8 or uint16; the key must tell them apart.
 
     Of several callers at once, in any number of processes, one builds and the others wait for it. What `build` raises
     leaves nothing behind. Raises StorageError where the cache can't be written.
@@ -254,16 +300,16 @@ def open_or_build(key: str, channels: int, build: Callable[[PackWriter], None]) 
                     *root.glob(f"{key}.old-*"),
                 ]:  # of a builder that was killed
                     shutil.rmtree(leftover, ignore_errors=True)
-            _build(root, key, channels, build)
+            _build(root, key, channels, build, dtype)
             return Pack(root / key), notes
     except OSError as error:
         raise storage_error(root, error) from error
 
 
-def _build(root: Path, key: str, channels: int, build: Callable[[PackWriter], None]) -> None:
+def _build(root: Path, key: str, channels: int, build: Callable[[PackWriter], None], dtype: DTypeLike) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f"{key}.tmp-", dir=root))
     try:
-        writer = PackWriter(temporary, channels)
+        writer = PackWriter(temporary, channels, dtype)
         with contextlib.closing(writer):
             build(writer)
         failpoint("before_pack_replace")

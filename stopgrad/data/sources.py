@@ -1,24 +1,30 @@
-"""From a name or a folder to two splits, ready to read: settings, the table of sources, and what a user is told.
+"""From a name, a folder, a list or an archive to two splits, ready to read: settings, names, what a user is told.
 
-A source is decoded once into a packed store (`pack`), after that opened from it. A folder's store depends on the place
-of the folder, the name, size and time of each of its files, and the settings that shape pixels; its fingerprint on the
-content of the files alone, so a folder that was moved or copied continues its runs.
+A source is decoded once into a packed store (`pack`), after that opened from it. A store depends on what identifies the
+content (of a folder or list: the place, the name, size and time of each file; of an archive: its place, size and time;
+of a set: its name and place), and the settings that shape pixels; its fingerprint on the content of the images alone,
+so a folder that was moved, copied or packed into an archive continues its runs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stopgrad.contracts import ConfigError, Images
+from stopgrad.contracts import ConfigError, Images, MissingInputError
 from stopgrad.data import scenes
-from stopgrad.data.folder import BadFile
+from stopgrad.data.folder import BadFile, escape_name, index_folder, why
+from stopgrad.data.listing import Files, Listing
 from stopgrad.data.pack import PackedImages, PackWriter, digest, in_order, open_or_build
 
 Progress = Callable[[int, int], None]  # images done, of how many
@@ -28,8 +34,9 @@ Progress = Callable[[int, int], None]  # images done, of how many
 class DataConfig:
     """Which images, and how they are brought to one form."""
 
-    source: str = "scenes-v1"  # a name in SOURCES, or a folder
-    channels: Literal[1, 3] = 3  # what every image is brought to
+    source: str = "scenes-v1"  # a name in SOURCES, hf:NAME, a folder, an archive, or a list of paths
+    channels: int = 3  # 1 to 64: 1 is gray, 3 is colour, others are taken from files that have as many
+    depth: Literal[8, 16] = 8  # bits of a stored pixel; 16 keeps the depth of images that have it
     limit: int = (
         0  # training images to use (0: all), chosen by content; scenes: the first ones, and limit // 5 of the test
     )
@@ -41,8 +48,13 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.source:
             raise ConfigError("data.source: empty; needed is a folder of images, or 'scenes' for the embedded ones")
-        if self.channels not in (1, 3):
-            raise ConfigError(f"data.channels: must be 1 or 3, got {self.channels}; photographs have 3")
+        if not 1 <= self.channels <= 64:
+            raise ConfigError(f"data.channels: must be a number from 1 to 64, got {self.channels}; photographs have 3")
+        if self.depth not in (8, 16):
+            raise ConfigError(
+                f"data.depth: must be 8 or 16 bits, got {self.depth}; 8 is for photographs, "
+                "16 keeps what 16-bit files have"
+            )
         if self.limit < 0:
             raise ConfigError(f"data.limit: must be 0 (all images) or more, got {self.limit}")
         if self.min_side < 1:
@@ -86,12 +98,104 @@ def open_data(config: DataConfig, image_size: int, *, progress: Progress | None 
     total) images while the store is built. Raises ConfigError, MissingInputError (no such folder, no image in it),
     DataError (too many bad images, classes that do not fit; a BadFilesError carries `.bad`), StorageError (cache).
     """
-    known = SOURCES.get(config.source)
-    if known is not None:
-        return known(config, image_size, progress)
-    from stopgrad.data.from_folder import open_folder  # brings OpenCV and Pillow, which scenes do without
+    if config.source in SCENES:
+        return open_scenes(config, image_size, progress)
+    from stopgrad.data.from_listing import open_listing  # brings OpenCV and Pillow, which scenes do without
 
-    return open_folder(config, image_size, progress)
+    with contextlib.closing(list_source(config.source)) as listing:
+        return open_listing(listing, config, image_size, progress)
+
+
+def list_source(source: str) -> Listing:
+    """Any source but the scenes, as a list of files that nothing was read of yet. `close` it after use.
+
+    Raises MissingInputError where it isn't there, with the nearest name that is; DataError where it can't be listed.
+    """
+    name, _, root = source.partition(":")
+    if name == "hf":
+        from stopgrad.data.hub import open_hub
+
+        return open_hub(root)
+    if name in SOURCES and name not in SCENES:
+        from stopgrad.data.sets import open_set
+
+        return open_set(name, root)
+    path = Path(source).expanduser()
+    try:
+        if path.is_dir():
+            return Files.of_folder(index_folder(path.resolve()))
+        is_file = path.is_file()
+        exists = is_file or path.exists()
+    except OSError as error:
+        raise MissingInputError(f"data.source: {_shown(path)} can't be read ({why(error)})") from error
+    if not exists:
+        raise MissingInputError(_nothing_there(source, path))
+    listing = _of_file(path.resolve()) if is_file else None
+    if listing is None:
+        raise MissingInputError(
+            f"data.source: {_shown(path)} is a file of another kind; needed is a folder of images, an archive of them "
+            "(.zip, .tar, .tar.gz), or a list of their paths (.txt, .lst)"
+        )
+    return listing
+
+
+def absolute(source: str) -> str:
+    """A source as it can be said from any folder: a place on the disk, alone or after a name, becomes absolute."""
+    name, colon, root = source.partition(":")
+    if colon and root and (name in SOURCES or name == "hf"):
+        place = Path(root).expanduser()
+        return f"{name}:{place.absolute()}" if place.exists() else source
+    place = Path(source).expanduser()
+    return source if source in SOURCES or not place.exists() else str(place.absolute())
+
+
+def _of_file(path: Path) -> Listing | None:
+    """The list or archive at `path`, by its content; None where it is neither, or an archive that isn't read."""
+    from stopgrad.data import path_list, tar_archive, zip_archive
+
+    name = path.name.lower()
+    if name.endswith(path_list.SUFFIXES):
+        return path_list.open_list(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+        status = path.stat()
+    except OSError as error:
+        raise MissingInputError(f"data.source: {_shown(path)} can't be read ({why(error)})") from error
+    stamp = (os.fsencode(path), b"%d %d" % (status.st_size, status.st_mtime_ns))
+    gzipped = head.startswith(b"\x1f\x8b")
+    if head[:4] in (b"PK\3\4", b"PK\5\6") or (name.endswith(".zip") and not gzipped):
+        return zip_archive.Zip(path, stamp)
+    if gzipped or name.endswith((".tar.gz", ".tgz")):
+        return tar_archive.GzippedTar(path, stamp)
+    if head[257:262] == b"ustar" or name.endswith(".tar"):
+        return tar_archive.Tar(path, stamp)
+    return None
+
+
+def _nothing_there(source: str, path: Path) -> str:
+    try:
+        beside = [entry.name for entry in os.scandir(path.parent) if entry.is_dir() or entry.name.endswith(FILES)]
+    except OSError:
+        beside = []
+    name, colon, root = source.partition(":")
+    known = difflib.get_close_matches(name, SOURCES, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.6)
+    if near:
+        nearest = str(path.with_name(near[0]))
+    else:
+        nearest = known[0] + (colon + root if known[0] not in SCENES else "") if known else ""
+    what = "file" if path.name.endswith(FILES) else "folder"
+    if nearest:
+        return f"data.source: no such {what}: {_shown(path)}; did you mean {_shown(Path(nearest))}?"
+    return (
+        f"data.source: no such {what}: {_shown(path)}; it is looked for in {_shown(path.absolute().parent)}; sets by "
+        f"name: {', '.join(SOURCES)}, hf:NAME"
+    )
+
+
+def _shown(path: Path) -> str:
+    return escape_name(os.fsencode(path))
 
 
 def open_scenes(config: DataConfig, image_size: int, progress: Progress | None) -> Data:
@@ -142,7 +246,20 @@ def _gray(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(luma).astype(np.uint8)[:, :, None]
 
 
-SOURCES: dict[str, Callable[[DataConfig, int, Progress | None], Data]] = {
-    "scenes": open_scenes,
-    "scenes-v1": open_scenes,
+SCENES = ("scenes", "scenes-v1")
+# Every name that --data takes, with what it is; a name may be followed by `:FOLDER`, where the set is or goes.
+SOURCES = {
+    "scenes": "the embedded scenes, synthetic",
+    "scenes-v1": "the embedded scenes, synthetic",
+    "cifar10": "60,000 photographs of 32 px, 10 classes",
+    "cifar100": "60,000 photographs of 32 px, 100 classes",
+    "stl10": "13,000 photographs of 96 px, 10 classes",
+    "stl10-unlabeled": "100,000 photographs of 96 px without labels",
+    "svhn": "99,289 house numbers of 32 px, 10 classes",
+    "fashionmnist": "70,000 gray articles of 28 px, 10 classes",
+    "flowers102": "8,189 flowers, 102 classes",
+    "food101": "101,000 dishes, 101 classes",
+    "eurosat": "27,000 satellite images of 64 px, 10 classes",
+    "imagenet": "1.3 million photographs, 1,000 classes; by its folder only",
 }
+FILES = (".zip", ".tar", ".tar.gz", ".tgz", ".txt", ".lst")

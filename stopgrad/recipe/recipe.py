@@ -49,6 +49,8 @@ class Recipe:
                 f"data.max_side={self.data.max_side} keeps fewer pixels than views.image_size={self.views.image_size} "
                 f"needs; use --set data.max_side={2 * self.views.image_size}"
             )
+        if self.views.mean:  # else they are measured on the images
+            self.views.statistics(self.data.channels)
 
 
 def from_dict(values: object) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 
 from stopgrad.contracts import ConfigError, MissingInputError, did_you_mean
 from stopgrad.recipe.recipe import Recipe, from_dict
-from stopgrad.recipe.typed import join, plain
+from stopgrad.recipe.typed import convert, field_types, join, plain
 
 LARGEST = 1_000_000  # bytes of a recipe; more is not a recipe
 
@@ -112,3 +113,24 @@ def _assign(values: Any, path: list[str], value: object, whole: str) -> None:
         raise ConfigError(f"--set {whole}: {head!r} is a single value, there is no {'.'.join(rest)!r} below it")
     else:
         values[head] = value
+
+
+def named_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """{setting: value} of assignments `a.b=c` and `a={b: c}`, of its field's type; unknown ones are left out.
+
+    For those who want to know what will be overridden before there is a recipe to override.
+    """
+    kinds = field_types(Recipe)
+    found: dict[str, Any] = {}
+    for assignment in assignments:
+        key, _, text = assignment.partition("=")
+        value, _ = parse(text, f"--set {assignment}")
+        group, _, name = key.strip().partition(".")
+        named = {name: value} if name else value if isinstance(value, dict) else {}
+        if not dataclasses.is_dataclass(kinds.get(group)):
+            continue
+        inner = field_types(kinds[group])
+        for part, one in named.items():
+            if part in inner:
+                found[f"{group}.{part}"] = convert(inner[part], one, f"{group}.{part}")
+    return found

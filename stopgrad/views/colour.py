@@ -1,6 +1,7 @@
 """Colour operations on a batch of float images, each with a factor of its own: torchvision's, clamped one by one.
 
-x: [B, C, H, W], 0 to 1, C 3 (brightness and contrast also 1).  factor: [B, 1, 1, 1].  Each returns a new tensor like x.
+x: [B, C, H, W], 0 to 1, C 3 (brightness and contrast also any other).  factor: [B, 1, 1, 1].  Each returns a new tensor
+like x. The gray of other than 3 channels is their mean.
 Source: torchvision, transforms/v2/functional/_color.py; the hue follows Smith 1978 in its form without cases.
 """
 
@@ -14,8 +15,8 @@ from stopgrad.views.params import LUMA
 
 def luma(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, 1, H, W]."""
-    if x.shape[1] == 1:
-        return x
+    if x.shape[1] != 3:
+        return x.mean(dim=1, keepdim=True)
     red, green, blue = x.unbind(1)
     return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[:, None]
 

@@ -16,6 +16,7 @@ from stopgrad.contracts import ConfigError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 SMALLEST, LARGEST = 8, 4096  # pixels: sides a crop may have
+MOST_CHANNELS = 64
 
 _PROBABILITIES = ("hflip", "vflip", "quarter_turns", "rotation", "jitter", "grayscale", "blur", "solarize")
 
@@ -86,7 +87,8 @@ class ViewsConfig:
     image_size: int = 32  # side of a crop that names no size of its own, and of the test transform; pixels
     crops: tuple[CropConfig, ...] = (CropConfig(blur=0.0), CropConfig(blur=0.0))  # large ones first
     executor: Literal["auto", "cpu", "gpu", "exact"] = "auto"  # auto: gpu where the device is cuda, else cpu
-    mean: tuple[float, ...] = IMAGENET_MEAN  # one value a channel; three are averaged for 1-channel images
+    # One value a channel; three are averaged for 1-channel images; (): measured on the training images.
+    mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
@@ -101,10 +103,10 @@ class ViewsConfig:
             raise ConfigError(f"views.crops: sizes are {sizes}, large crops must come first; put them in that order")
         if self.executor not in ("auto", "cpu", "gpu", "exact"):
             raise ConfigError(f"views.executor must be auto, cpu, gpu or exact, got {self.executor!r}; use auto")
-        if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std):
+        if len(self.mean) > MOST_CHANNELS or len(self.mean) != len(self.std):
             raise ConfigError(
-                f"views.mean and views.std need one value a channel (1 or 3 each), got {len(self.mean)} and "
-                f"{len(self.std)}; ImageNet's are {IMAGENET_MEAN} and {IMAGENET_STD}"
+                f"views.mean and views.std need one value a channel (1 to {MOST_CHANNELS} each, or none: measured), "
+                f"got {len(self.mean)} and {len(self.std)}; ImageNet's are {IMAGENET_MEAN} and {IMAGENET_STD}"
             )
         if not all(0 < value < math.inf for value in self.std):
             raise ConfigError(f"views.std must be above 0, got {self.std}; ImageNet's are {IMAGENET_STD}")
@@ -116,14 +118,16 @@ class ViewsConfig:
         return crop.size or self.image_size
 
     def statistics(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and std, one value a channel. Raises ConfigError for other than 1 or 3 channels."""
-        if channels not in (1, 3):
-            raise ConfigError(f"views: images have {channels} channels, 1 or 3 are needed; set data.channels to 1 or 3")
+        """Mean and std, one value a channel. Raises ConfigError where the settings have another number of values."""
         if len(self.mean) == channels:
             return self.mean, self.std
-        if channels == 1:
+        measure = "type --set views.mean=[] --set views.std=[] to have them measured on the training images"
+        if not self.mean:
+            raise ConfigError(f"views.mean and views.std are to be measured, and were not: they need {channels} values")
+        if channels == 1 and len(self.mean) == 3:
             return (sum(self.mean) / 3,), (sum(self.std) / 3,)
+        whose = "ImageNet's " if (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD) else ""
         raise ConfigError(
-            f"views.mean and views.std have 1 value, the images 3 channels; ImageNet's are {IMAGENET_MEAN} and "
-            f"{IMAGENET_STD}"
+            f"views.mean and views.std have {whose}{len(self.mean)} {'value' if len(self.mean) == 1 else 'values'}, "
+            f"the images {channels} channels; {measure}"
         )

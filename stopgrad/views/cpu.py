@@ -6,6 +6,8 @@ with the hue turned in YIQ instead of HSV the mean error of that operation alone
 colourful photograph, against 0.15/255 here. Whole views differ from `exact` by 0.4 to 0.6/255 in the mean
 (CIFAR-10 at 32 pixels, Imagenette at 64, 128 and 224; all presets).
 
+These pixels have 8 bits and 1 or 3 channels; `wide` does the others.
+
 Shrinking with antialias: OpenCV has no triangle filter, so a short filter comes before an interpolation (`_axis`). Past
 a factor of four, and for bicubic, Pillow's own resampling is as fast and exact.
 """
@@ -31,8 +33,8 @@ Pixels = NDArray[Any]  # uint8; [H, W, 3], or [H, W] for one channel, as OpenCV 
 _GRAY = np.tile(np.array(LUMA, dtype=np.float32), (3, 1))  # [3, 3]
 _EYE = np.eye(3, dtype=np.float32)
 _LARGE_SHRINK = 4.0
-_FLIPS = {(True, False): 1, (False, True): 0, (True, True): -1}  # (hflip, vflip) -> code of cv2.flip
-_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+FLIPS = {(True, False): 1, (False, True): 0, (True, True): -1}  # (hflip, vflip) -> code of cv2.flip
+TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def tables(mean: Sequence[float], std: Sequence[float], threshold: float) -> Tab
 
 def fill(out: NDArray[np.float32], samples: Samples, params: Params, crop: CropConfig, looks: Tables) -> None:
     """Writes the views of `samples` (B images [H, W, C]) into `out` [B, S, S, C], normalised."""
-    for target, sample, row in zip(out, samples, _rows(params), strict=True):
+    for target, sample, row in zip(out, samples, rows(params), strict=True):
         image = geometry(sample, row, crop.interpolation, target.shape[0])
         if row.jitter:
             image = jitter(image, row)
@@ -72,7 +74,7 @@ def fill(out: NDArray[np.float32], samples: Samples, params: Params, crop: CropC
 
 
 @dataclass(slots=True)
-class _Row:
+class Row:
     """One image's parameters as Python numbers: read from arrays one by one they would cost more than the pixels."""
 
     box: list[int]
@@ -91,28 +93,28 @@ class _Row:
         return self.factors != (1.0, 1.0, 1.0, 0.0)
 
 
-def _rows(params: Params) -> Iterator[_Row]:
+def rows(params: Params) -> Iterator[Row]:
     p = params
     factors = np.stack([p.brightness, p.contrast, p.saturation, p.hue], axis=1)
     columns: tuple[NDArray[Any], ...] = (p.box, p.hflip, p.vflip, p.turns, p.angle)
     later: tuple[NDArray[Any], ...] = (p.order, p.gray, p.sigma, p.solarize)
     return map(
-        _Row,
+        Row,
         *(column.tolist() for column in columns),
         map(tuple, factors.tolist()),
         *(column.tolist() for column in later),
     )
 
 
-def geometry(sample: Pixels, row: _Row, interpolation: str, side: int) -> Pixels:
+def geometry(sample: Pixels, row: Row, interpolation: str, side: int) -> Pixels:
     """Crop, resize, flip, turn: [H, W, C] -> [S, S, C], or [S, S] for one channel."""
     x, y, w, h = row.box
     cut = sample[y : y + h, x : x + w]
     image = resize(cut[:, :, 0] if cut.shape[2] == 1 else cut, side, side, interpolation)
     if row.hflip or row.vflip:
-        image = cv2.flip(image, _FLIPS[row.hflip, row.vflip])
+        image = cv2.flip(image, FLIPS[row.hflip, row.vflip])
     if row.turns:
-        image = cv2.rotate(image, _TURNS[row.turns])
+        image = cv2.rotate(image, TURNS[row.turns])
     if row.angle:
         middle = (side - 1) / 2
         matrix = cv2.getRotationMatrix2D((middle, middle), row.angle, 1.0)
@@ -155,7 +157,7 @@ def _axis(shrink: float) -> tuple[NDArray[np.float32], int]:
     return np.asarray(triangle / triangle.sum(), dtype=np.float32), cv2.INTER_LINEAR
 
 
-def jitter(image: Pixels, row: _Row) -> Pixels:
+def jitter(image: Pixels, row: Row) -> Pixels:
     """The four in the drawn order. image: [S, S, 3], or [S, S], on which saturation and hue do nothing."""
     for operation in row.order:
         factor = row.factors[operation]

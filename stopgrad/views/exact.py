@@ -2,10 +2,12 @@
 
 Where we differ from the PyTorch repositories, which run torchvision on 8-bit Pillow images: nothing is rounded between
 operations, and the blur is a Gaussian cut at `blur_radius` and mirrored at the edge (torchvision's) instead of Pillow's
-approximation by boxes.
+approximation by boxes. torchvision has no colour operation for other than 1 or 3 channels: `colour` says what is done.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +17,13 @@ from torchvision.transforms.v2 import functional as F
 
 from stopgrad.views.config import CropConfig
 from stopgrad.views.params import BRIGHTNESS, CONTRAST, SATURATION, Params, blur_radius
+from stopgrad.views.samples import white
 
 
-def view(sample: NDArray[np.uint8], params: Params, i: int, crop: CropConfig, side: int) -> Tensor:
+def view(sample: NDArray[Any], params: Params, i: int, crop: CropConfig, side: int) -> Tensor:
     """Image `sample` [H, W, C] as row `i` of `params` says: [C, S, S], float32, 0 to 1, not normalised."""
     x, y, w, h = params.box[i].tolist()
-    image = torch.from_numpy(np.array(sample)).permute(2, 0, 1).float() / 255  # [C, H, W]
+    image = torch.from_numpy(sample.astype(np.float32)).permute(2, 0, 1) / white(sample.dtype)  # [C, H, W]
     mode = F.InterpolationMode(crop.interpolation)
     image = F.resized_crop(image, y, x, h, w, [side, side], interpolation=mode, antialias=True)
     image = image.clamp(0, 1)  # bicubic overshoots; 8-bit images are cut there too
@@ -42,7 +45,13 @@ def view(sample: NDArray[np.uint8], params: Params, i: int, crop: CropConfig, si
 
 
 def colour(image: Tensor, params: Params, i: int) -> Tensor:
-    """Jitter in the drawn order, then grayscale. image: [C, S, S], 0 to 1; one channel has no hue or saturation."""
+    """Jitter in the drawn order, then grayscale. image: [C, S, S], 0 to 1.
+
+    One channel has no hue or saturation. Other than 1 or 3 have a brightness and a contrast, about the mean of all
+    channels, and no gray.
+    """
+    if len(image) not in (1, 3):
+        return _of_bands(image, params, i)
     for operation in params.order[i].tolist():
         if operation == BRIGHTNESS:
             image = F.adjust_brightness(image, float(params.brightness[i]))
@@ -53,3 +62,13 @@ def colour(image: Tensor, params: Params, i: int) -> Tensor:
         else:
             image = F.adjust_hue(image, float(params.hue[i]))
     return F.rgb_to_grayscale(image, num_output_channels=image.shape[0]) if params.gray[i] else image
+
+
+def _of_bands(image: Tensor, params: Params, i: int) -> Tensor:
+    for operation in params.order[i].tolist():
+        if operation == BRIGHTNESS:
+            image = (image * float(params.brightness[i])).clamp(0, 1)
+        elif operation == CONTRAST:
+            factor = float(params.contrast[i])
+            image = (factor * image + (1 - factor) * image.mean()).clamp(0, 1)
+    return image

@@ -19,7 +19,7 @@ from torch import Tensor
 from stopgrad.views import colour
 from stopgrad.views.config import CropConfig
 from stopgrad.views.params import BRIGHTNESS, CONTRAST, HUE, SATURATION, Params, blur_radius
-from stopgrad.views.samples import Samples
+from stopgrad.views.samples import Samples, white
 
 CHUNK_BYTES = 512 * 2**20  # of float32 pixels and matrices at a time
 
@@ -46,13 +46,13 @@ def stage(samples: Samples, device: torch.device) -> Tensor:
         stacked = np.array(samples)  # a copy: a memory map is not torch's to write
     else:
         height, width = (max(sample.shape[axis] for sample in samples) for axis in (0, 1))
-        stacked = np.zeros((len(samples), height, width, samples[0].shape[2]), dtype=np.uint8)
+        stacked = np.zeros((len(samples), height, width, samples[0].shape[2]), dtype=samples[0].dtype)
         for place, sample in zip(stacked, samples, strict=True):
             place[: sample.shape[0], : sample.shape[1]] = sample
     tensor = torch.from_numpy(stacked)
     if device.type == "cuda":
         tensor = tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.permute(0, 3, 1, 2).float().div_(255)  # [B, C, H, W]
+    return tensor.permute(0, 3, 1, 2).float().div_(white(stacked.dtype))  # [B, C, H, W]
 
 
 def apply(images: Tensor, params: Params, crop: CropConfig, side: int) -> Tensor:

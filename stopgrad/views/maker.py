@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stopgrad.contracts import Batch, ConfigError, Views
-from stopgrad.views import cpu, exact, gpu
+from stopgrad.views import cpu, exact, gpu, wide
 from stopgrad.views.config import ViewsConfig
 from stopgrad.views.params import Params, draw
 from stopgrad.views.samples import Samples, check
@@ -25,7 +25,8 @@ from stopgrad.views.samples import Samples, check
 class ViewMaker:
     """Views of one batch after another. Holds no state but its threads; `close` ends them.
 
-    channels: 1 or 3, else ConfigError.  seed: of the run.  threads: of the cpu and exact executors, at least 1.
+    channels: of every image; ConfigError where mean and std do not fit them.  seed: of the run.
+    threads: of the cpu and exact executors, at least 1.
     """
 
     def __init__(self, config: ViewsConfig, channels: int, seed: int, device: torch.device, threads: int) -> None:
@@ -77,7 +78,10 @@ class ViewMaker:
     def _fill(self, out: NDArray[np.float32], samples: Samples, params: Params, view: int) -> None:
         crop = self.config.crops[view]
         if self.executor == "cpu":
-            cpu.fill(out, samples, params, crop, self.tables[view])
+            if self.channels in (1, 3) and samples[0].dtype == np.uint8:
+                cpu.fill(out, samples, params, crop, self.tables[view])
+            else:
+                wide.fill(out, samples, params, crop, self.mean, self.std)
             return
         mean, std = (np.array(values, dtype=np.float32) for values in (self.mean, self.std))
         for i, sample in enumerate(samples):

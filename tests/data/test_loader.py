@@ -26,6 +26,9 @@ class Numbered:
     def __getitem__(self, index: int) -> NDArray[Any]:
         return np.full((1, 1, 1), index, np.uint8)
 
+    def name(self, index: int) -> str:
+        return f"number {index}"
+
     def take(self, index: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
         return [self[int(i)] for i in index]
 
@@ -136,3 +139,9 @@ def test_held_out_images_are_the_same_for_a_seed_and_never_kept() -> None:
 def test_holding_out_nothing_or_everything_is_an_error(count: int) -> None:
     with pytest.raises(DataError, match="from 1 to 99"):
         hold_out(Numbered(100), count, seed=0)
+
+
+def test_a_part_calls_its_images_what_the_split_calls_them() -> None:
+    inner = Subset(Numbered(10), np.array([7, 2, 5]))
+    assert [inner.name(i) for i in range(3)] == ["number 7", "number 2", "number 5"]
+    assert Subset(inner, np.array([2])).name(0) == "number 5"

@@ -73,6 +73,70 @@ def test_what_was_added_is_what_is_read(channels: int) -> None:
     assert (pack.header["dtype"], pack.header["channels"], pack.header["count"]) == ("uint8", channels, 3)
 
 
+def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    images = [draw.integers(0, 65536, (*size, 5), np.uint16) for size in SIZES]
+
+    def fill(writer: PackWriter) -> None:
+        for pixels in images:
+            writer.add(pixels, 1)
+        writer.finish(np.zeros(3), np.zeros(3), {})
+
+    pack, _ = open_or_build("wide", 5, fill, np.uint16)
+    assert (pack.header["dtype"], pack.dtype) == ("uint16", np.uint16)
+    for i, expected in enumerate(images):
+        found = all_of(pack)[i]
+        assert found.dtype == np.uint16
+        assert (found == expected).all()
+    part = PackedImages(pack, np.array([0, 2]), True).take(np.array([1, 0]))
+    assert isinstance(part, np.ndarray)
+    assert (part == np.stack([images[2], images[0]])).all()
+    writer = PackWriter(tmp_path, 5, np.uint16)
+    for wrong in (np.zeros((4, 4, 5), np.uint8), np.zeros((4, 4, 3), np.uint16), np.zeros((4, 4), np.uint16)):
+        with pytest.raises(ValueError, match="the store holds uint16"):
+            writer.add(wrong, 0)
+    writer.close()
+
+
+def test_names_are_kept_and_a_store_without_them_opens(cache: Path) -> None:
+    names = ["a/\u00fc b.png", "", "c/d.png"]
+
+    def fill(writer: PackWriter) -> None:
+        for pixels, name in zip(pictures(SIZES), names, strict=True):
+            writer.add(pixels, 1, name)
+        writer.finish(np.zeros(3), np.zeros(3), {})
+
+    pack, _ = open_or_build("named", 3, fill)
+    assert [all_of(pack).name(i) for i in range(3)] == ["a/\u00fc b.png", "image 1", "c/d.png"]
+    assert pickle.loads(pickle.dumps(PackedImages(pack, np.array([2, 0]), True))).name(0) == "c/d.png"
+    plain, _ = open_or_build("plain", 3, filler(SIZES))
+    assert [PackedImages(plain, np.array([2, 0]), True).name(i) for i in range(2)] == ["image 2", "image 0"]
+    # the files of the former format, which old caches hold
+    assert sorted(path.name for path in (cache / "plain").iterdir()) == [
+        "hashes.npy",
+        "header.json",
+        "labels.npy",
+        "pixels.bin",
+        "sizes.npy",
+        "split.npy",
+    ]
+    assert sorted(plain.header) == ["bytes", "channels", "checksums", "count", "dtype", "facts", "format"]
+
+
+@pytest.mark.parametrize("name", ["names.bin", "names.npy"])
+def test_damaged_names_are_noticed(cache: Path, name: str) -> None:
+    def fill(writer: PackWriter) -> None:
+        for pixels in pictures(SIZES):
+            writer.add(pixels, 1, "some/name.png")
+        writer.finish(np.zeros(3), np.zeros(3), {})
+
+    open_or_build("key", 3, fill)
+    path = cache / "key" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    _, notes = open_or_build("key", 3, fill)
+    assert "was damaged" in notes[0]
+
+
 def test_images_of_one_size_come_stacked_and_others_as_a_list() -> None:
     same = all_of(open_or_build("same", 3, filler([(8, 9)] * 4))[0])
     mixed = all_of(open_or_build("mixed", 3, filler(SIZES))[0])

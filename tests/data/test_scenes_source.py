@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stopgrad.data import SOURCES, DataConfig, open_data, sources
+from stopgrad.data import DataConfig, open_data, sources
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return asked
 
 
-@pytest.mark.parametrize("name", list(SOURCES))
+@pytest.mark.parametrize("name", sources.SCENES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_scenes_are_rendered_once_in_order(name: str, channels: Any, rendered: list[tuple[int, int]]) -> None:
     data = open_data(DataConfig(source=name, channels=channels), image_size=32)

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from stopgrad.contracts import ConfigError, DataError, MissingInputError
-from stopgrad.data import BadFilesError, Data, DataConfig, from_folder, open_data, write_bad_files
-from stopgrad.data.from_folder import split_by_content
+from stopgrad.data import BadFilesError, Data, DataConfig, from_listing, listing, open_data, write_bad_files
+from stopgrad.data.from_listing import split_by_content
 from stopgrad.data.layout import TEST, TRAIN
+from stopgrad.data.sources import absolute
 from tests.conftest import REAL_DATA
 
 
@@ -223,16 +224,16 @@ def test_a_file_that_is_gone_or_shut_when_it_is_read_is_skipped_after_a_second_t
         image(source / f"{i}.png", i)
     errors = {b"3.png": FileNotFoundError(2, "No such file"), b"4.png": PermissionError(13, "Permission denied")}
     tried: list[bytes] = []
-    real = from_folder.read_regular
+    real = listing.read_regular
 
-    def read(path: bytes) -> bytes:
+    def read(path: bytes, limit: int) -> bytes:
         name = path.rpartition(b"/")[2]
         tried.append(name)
         if name in errors or (name == b"5.png" and tried.count(name) == 1):
             raise errors.get(name, OSError(5, "Input/output error"))
-        return real(path)
+        return real(path, limit)
 
-    monkeypatch.setattr(from_folder, "read_regular", read)
+    monkeypatch.setattr(listing, "read_regular", read)
     data = opened(source, max_bad_fraction=0.5)
     assert [(item.path, item.reason) for item in data.bad] == [
         ("3.png", "gone since the folder was listed"),
@@ -258,10 +259,19 @@ def test_no_such_folder_names_the_nearest(source: Path) -> None:
         open_data(DataConfig(source="/nowhere/at/all"), 32)
 
 
-def test_a_file_is_no_folder(source: Path) -> None:
-    (source / "images.zip").touch()
-    with pytest.raises(MissingInputError, match=r"images.zip is a file; needed is a folder"):
-        opened(source / "images.zip")
+def test_a_source_on_the_disk_can_be_said_from_any_folder(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(source.parent)
+    (source.parent / "cifar10").mkdir()
+    said = {"photos": str(source), "cifar10:photos": f"cifar10:{source}", "hf:./photos": f"hf:{source}"}
+    said |= {name: name for name in ("cifar10", "cifar10:/nowhere", "hf:owner/name", "nowhere", "scenes")}
+    assert {name: absolute(name) for name in said} == said
+
+
+@pytest.mark.parametrize("name", ["images.7z", "a.png", "labels.csv", "images.tar.bz2"])
+def test_a_file_of_another_kind_is_an_error_that_names_the_kinds(source: Path, name: str) -> None:
+    image(source / name, 1)
+    with pytest.raises(MissingInputError, match=rf"{name} is a file of another kind; needed is .*\.tar\.gz.*\.txt"):
+        opened(source / name)
 
 
 def test_a_folder_without_an_image_says_what_it_looked_for_and_what_is_there(source: Path) -> None:
@@ -315,7 +325,7 @@ def test_a_second_time_nothing_is_decoded(source: Path, monkeypatch: pytest.Monk
     for i in range(10):
         image(source / f"{i}.png", i)
     first = opened(source)
-    monkeypatch.setattr(from_folder, "decode", None)
+    monkeypatch.setattr(from_listing, "decode", None)
     again = opened(source)
     assert numbers(again.train) == numbers(first.train)
     assert (again.fingerprint, again.notes, again.split_rule) == (first.fingerprint, first.notes, first.split_rule)
@@ -390,7 +400,9 @@ def test_crops_larger_than_what_is_kept_are_noted(source: Path) -> None:
     ("settings", "said"),
     [
         ({"source": ""}, "data.source: empty"),
-        ({"channels": 2}, "data.channels: must be 1 or 3, got 2"),
+        ({"channels": 0}, "data.channels: must be a number from 1 to 64, got 0"),
+        ({"channels": 65}, "data.channels: .* got 65"),
+        ({"depth": 12}, "data.depth: must be 8 or 16 bits, got 12"),
         ({"limit": -1}, "data.limit: must be 0 .* got -1"),
         ({"min_side": 0}, "data.min_side: .* got 0; the default is 8"),
         ({"max_side": 31}, "data.max_side: must be 32 .* got 31; the default is 512"),
@@ -414,3 +426,4 @@ def test_a_real_gray_set_opens_whole(tmp_path: Path) -> None:
     data = opened(tmp_path / "neu", channels=1)
     assert (len(data.train), len(data.test), len(data.classes), data.bad) == (1440, 360, 6, ())
     assert data.train[0].shape == (200, 200, 1)
+    assert opened(archive, channels=1).fingerprint == data.fingerprint  # and it need not be unpacked

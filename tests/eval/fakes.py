@@ -25,6 +25,9 @@ class Split:
     def __getitem__(self, index: int) -> NDArray[Any]:
         return self.images[index]
 
+    def name(self, index: int) -> str:
+        return f"fake {index}"
+
     def take(self, index: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
         return self.images[index]
 

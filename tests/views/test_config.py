@@ -44,7 +44,8 @@ def test_a_crop_that_cannot_be_drawn_is_refused_with_a_hint(values: dict[str, ob
         ({"crops": (CropConfig(size=32), CropConfig(size=96))}, r"\[32, 96\], large crops must come first"),
         ({"executor": "cuda"}, "views.executor must be auto, cpu, gpu or exact, got 'cuda'"),
         ({"mean": (0.5,)}, "one value a channel .* got 1 and 3"),
-        ({"mean": (0.5, 0.5), "std": (1.0, 1.0)}, "one value a channel .* got 2 and 2"),
+        ({"mean": ()}, "one value a channel .*or none: measured.* got 0 and 3"),
+        ({"mean": (0.5,) * 65, "std": (1.0,) * 65}, "one value a channel .1 to 64 each.* got 65 and 65"),
         ({"std": (1.0, 0.0, 1.0)}, "views.std must be above 0"),
         ({"mean": (float("nan"),) * 3}, "views.mean must be finite"),
     ],
@@ -54,15 +55,24 @@ def test_views_that_cannot_be_made_are_refused_with_a_hint(values: dict[str, obj
         ViewsConfig(**values)  # type: ignore[arg-type]
 
 
-def test_three_statistics_are_averaged_for_one_channel_and_other_channels_are_refused() -> None:
+def test_three_statistics_are_averaged_for_one_channel_and_others_must_be_as_many_as_channels() -> None:
     config = ViewsConfig(mean=(0.1, 0.2, 0.6), std=(0.2, 0.3, 0.4))
     assert config.statistics(3) == ((0.1, 0.2, 0.6), (0.2, 0.3, 0.4))
     mean, std = config.statistics(1)
     assert mean == pytest.approx((0.3,))
     assert std == pytest.approx((0.3,))
     assert ViewsConfig(mean=(0.5,), std=(0.25,)).statistics(1) == ((0.5,), (0.25,))
-    with pytest.raises(ConfigError, match="4 channels, 1 or 3 are needed"):
-        config.statistics(4)
+    five = ViewsConfig(mean=(0.5,) * 5, std=(0.1,) * 5)
+    assert five.statistics(5) == ((0.5,) * 5, (0.1,) * 5)
+    with pytest.raises(
+        ConfigError, match=r"ImageNet's 3 values, the images 5 channels; type --set views.mean=\[\] --set"
+    ):
+        ViewsConfig().statistics(5)
+    for channels in (4, 1):
+        with pytest.raises(ConfigError, match=f"have 5 values, the images {channels} channels"):
+            five.statistics(channels)
+    with pytest.raises(ConfigError, match="are to be measured, and were not"):
+        ViewsConfig(mean=(), std=()).statistics(3)
     with pytest.raises(ConfigError, match="have 1 value, the images 3 channels"):
         ViewsConfig(mean=(0.5,), std=(0.25,)).statistics(3)
 

@@ -229,7 +229,7 @@ def test_what_cannot_be_viewed_is_named() -> None:
     ):
         with pytest.raises(DataError, match=f"sample 1 of the batch is {found}; images must be uint8"):
             maker(Batch([good, bad], np.arange(2), 0))
-    with pytest.raises(ConfigError, match="2 channels, 1 or 3 are needed"):
+    with pytest.raises(ConfigError, match="3 values, the images 2 channels"):
         ViewMaker(ViewsConfig(), 2, 0, CPU, 1)
     with pytest.raises(ConfigError, match="threads must be at least 1, got 0"):
         ViewMaker(ViewsConfig(), 3, 0, CPU, 0)
