@@ -14,18 +14,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stopgrad.eval.config import PROTOCOL, EvalConfig
-from stopgrad.eval.table import rows
+from stopgrad.eval.table import columns, rows
 
 if TYPE_CHECKING:
     from stopgrad.eval.extract import features, measure_batch_norm, pixels
     from stopgrad.eval.neighbours import knn, knn_top1
     from stopgrad.eval.probes import linear_lbfgs, linear_sgd
-    from stopgrad.eval.suite import EVALS, evaluate
+    from stopgrad.eval.suite import EVALS, Other, evaluate
 
 __all__ = [
     "EVALS",
     "PROTOCOL",
     "EvalConfig",
+    "Other",
+    "columns",
     "evaluate",
     "features",
     "knn",
@@ -39,6 +41,7 @@ __all__ = [
 
 _LATER = {
     "EVALS": "suite",
+    "Other": "suite",
     "evaluate": "suite",
     "features": "extract",
     "measure_batch_norm": "extract",

@@ -24,6 +24,8 @@ class EvalConfig:
     random_seeds: int = 3  # untrained backbones whose mean is the baseline; 0: no such baseline
     retrieval_images: int = 1024  # test images that get two views; chance of retrieval is 100 / this
     precision: Literal["float32", "bfloat16"] = "float32"  # of the backbone; neighbours and probes are always float32
+    # Another encoder to be scored beside the run's: timm:NAME (pretrained), a run folder or an encoder.safetensors.
+    baseline: str = ""
     batch_size: int = 256  # images in one forward; the untrained baseline's batch norm is measured on such
 
     def __post_init__(self) -> None:

@@ -10,19 +10,18 @@ after the largest similarity is taken off, so that no temperature overflows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stopgrad.contracts import Result
+from stopgrad.eval.search import exact
 from stopgrad.eval.task import Encoded, Task, percent
 
-_SIMILARITIES = 2**25  # held at a time: 134 MB
+VOTES = 4096  # queries whose votes are counted at a time: memory only
 
 
 def knn(
@@ -41,21 +40,16 @@ def knn(
     Above N, k is N. Of equally near rows the first of the bank counts, of equal classes the lowest.
     `chunk`: queries at a time; memory only (by default 134 MB of similarities).
     """
-    n = len(bank)
     labels = torch.as_tensor(bank_labels, dtype=torch.long)
-    largest = min(max(k), n)
-    chunk = chunk or max(1, _SIMILARITIES // n)
     parts: dict[int, list[Tensor]] = {wanted: [] for wanted in k}
-    with torch.no_grad(), _exact(queries.device.type):
-        bank_t = F.normalize(bank.to(queries.device).float(), dim=1).T  # [D, N]
-        for rows in torch.split(F.normalize(queries.float(), dim=1), chunk):
-            near, index = (part.cpu() for part in _nearest(rows @ bank_t, largest))  # [R, K]
-            weight = ((near.double() - near[:, :1].double()) / temperature).exp()  # [R, K]
-            voters = labels[index]  # [R, K]
-            for wanted, found in parts.items():
-                votes = weight.new_zeros(len(rows), classes)
-                votes.scatter_add_(1, voters[:, :wanted], weight[:, :wanted])
-                found.append(votes.argmax(dim=1))
+    near, index = exact(queries, bank, max(k), chunk=chunk)  # [Q, K] both
+    for values, places in zip(torch.split(near.double(), VOTES), torch.split(index, VOTES)):
+        weight = ((values - values[:, :1]) / temperature).exp()  # [R, K]
+        voters = labels[places]  # [R, K]
+        for wanted, found in parts.items():
+            votes = weight.new_zeros(len(weight), classes)
+            votes.scatter_add_(1, voters[:, :wanted], weight[:, :wanted])
+            found.append(votes.argmax(dim=1))
     return {wanted: torch.cat(found).numpy() for wanted, found in parts.items()}
 
 
@@ -84,28 +78,3 @@ def run(encoded: Encoded, task: Task) -> list[Result]:
         how = f"kNN, cosine, k={k}{clamped}, temperature={config.temperature:g}, bank: all {n} training images"
         results.append(task.result(name, percent(predictions[k], task.query_labels), len(queries), how))
     return results
-
-
-def _nearest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of [R, N] and where they stand: [R, k] both, descending, ties by position."""
-    values, index = similarity.topk(min(k + 1, similarity.shape[1]), dim=1)
-    # topk is free to choose among equals at its border; a collapsed encoder has nothing but equals.
-    for row in (values[:, k - 1] == values[:, -1]).nonzero()[:, 0].tolist() if values.shape[1] > k else ():
-        above = (similarity[row] > values[row, -1]).nonzero()[:, 0]
-        level = (similarity[row] == values[row, -1]).nonzero()[:, 0]
-        index[row, :k] = torch.cat([above, level])[:k]
-    index = index[:, :k].sort(dim=1).values
-    values, order = similarity.gather(1, index).sort(dim=1, descending=True, stable=True)
-    return values, index.gather(1, order)
-
-
-@contextmanager
-def _exact(device_type: str) -> Iterator[None]:
-    """float32 products in float32, though the run around may have allowed TF32, bfloat16 or autocast."""
-    allowed = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device_type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(allowed)

@@ -1,16 +1,16 @@
 """Every evaluation, of one encoder, beside its baselines: the table, and what runs it.
 
-Three kinds of encoder answer the same questions about the same images: the trained backbone; the same backbone
-untrained, its batch norm measured on training images, as the mean of several seeds; the raw pixels. The test split
-reports and never selects: the one choice there is (the strength of a probe's penalty) is made inside the training
-split, and the weights are those that were handed in.
+Several encoders answer the same questions about the same images: the trained backbone; the same backbone
+untrained, its batch norm measured on training images, as the mean of several seeds; the raw pixels; and whatever other
+encoders the caller names, each through its own preprocessing. The test split reports and never selects: the one choice
+there is (the strength of a probe's penalty) is made inside the training split, and the weights are those handed in.
 
 To add an evaluation: a function (Encoded, Task) -> rows in a file of its own, and a line in EVALS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from stopgrad.contracts import Batch, ConfigError, DataError, Preprocess, Result
 from stopgrad.eval import labelfree, neighbours, probes
 from stopgrad.eval.config import PROTOCOL, EvalConfig
 from stopgrad.eval.extract import BATCH_NORM_IMAGES, Encode, as_pixels, frozen, measure_batch_norm, pixels_side, through
-from stopgrad.eval.table import PIXELS, RANDOM
+from stopgrad.eval.table import BASELINE, PIXELS, RANDOM
 from stopgrad.eval.task import Encoded, Task, standardiser
 from stopgrad.views import ViewMaker, ViewsConfig
 
@@ -38,6 +38,15 @@ EVALS: dict[str, Callable[[Encoded, Task], list[Result]]] = {
     "retrieval": labelfree.retrieval,
     "geometry": labelfree.geometry,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """An encoder that is scored beside the one in question: its rows are `baseline_KEY_*`."""
+
+    backbone: nn.Module
+    preprocess: Preprocess
+    told: str  # what it is, in words, for the protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +114,9 @@ def evaluate(
     device: torch.device | str,
     threads: int,
     say: Callable[[str], None] | None = None,
+    others: Mapping[str, Other] | None = None,
 ) -> list[Result]:
-    """Rows of every evaluation: the backbone's, then `baseline_random_*`, then `baseline_pixels_*`.
+    """Rows of every evaluation: the backbone's, `baseline_random_*`, `baseline_pixels_*`, `baseline_KEY_*` of `others`.
 
     fresh: seed -> the same architecture, untrained.  preprocess, views: the encoder's own test transform and training
     views, with the same mean and std.  say: told what is being done, a line at a time. Rows that need labels are there
@@ -131,7 +141,25 @@ def evaluate(
             protocol=f"{task.protocol}; raw pixels at {side} x {side}, for kNN standardised by the training images",
         )
         pixels = _score(reader.encoded(as_pixels, (preprocess.channels, side, side)), raw)
-    return [*own, *_mean(untrained, seeds), *(replace(row, name=PIXELS + row.name) for row in pixels)]
+    rows = [*own, *_mean(untrained, seeds), *(replace(row, name=PIXELS + row.name) for row in pixels)]
+    for key, other in (others or {}).items():
+        tell(f"evaluation: {other.told}")
+        rows += [
+            replace(row, name=f"{BASELINE}{key}_{row.name}")
+            for row in _other(other, data, views, config, seed, device, threads)
+        ]
+    return rows
+
+
+def _other(
+    other: Other, data: Data, views: ViewsConfig, config: EvalConfig, seed: int, device: torch.device, threads: int
+) -> list[Result]:
+    own = other.preprocess
+    views = replace(views, image_size=own.image_size, mean=own.mean, std=own.std)
+    with _reader(data, own, views, config, seed, device, threads) as reader:
+        task = _task(reader, seed, device)
+        with frozen(other.backbone.to(device), device, config.precision == "bfloat16") as encode:
+            return _score(reader.encoded(encode), replace(task, protocol=f"{task.protocol}; {other.told}"))
 
 
 def _score(encoded: Encoded, task: Task) -> list[Result]:

@@ -6,22 +6,36 @@ from collections.abc import Sequence
 
 from stopgrad.contracts import Result
 
-RANDOM, PIXELS = "baseline_random_", "baseline_pixels_"
+BASELINE = "baseline_"
+RANDOM, PIXELS, INIT, OTHER = (f"{BASELINE}{who}_" for who in ("random", "pixels", "init", "other"))
+# Columns that are always there, and those that only some results have.
+TITLES = {RANDOM: "random", PIXELS: "pixels", INIT: "start", OTHER: "other"}
+ALWAYS = (RANDOM, PIXELS)
 
 
-def rows(results: Sequence[Result]) -> list[tuple[str, float | None, float | None, float | None]]:
-    """(name, score, the untrained backbone's, raw pixels'), in the order of the results; None where there is none.
+def columns(results: Sequence[Result]) -> dict[str, str]:
+    """{prefix: title} of the baselines to show beside a score."""
+    return {
+        prefix: title
+        for prefix, title in TITLES.items()
+        if prefix in ALWAYS or any(result.name.startswith(prefix) for result in results)
+    }
+
+
+def rows(results: Sequence[Result]) -> list[tuple[str, list[float | None]]]:
+    """(name, [score, each of `columns`]), in the order of the results; None where there is none.
 
     Only what has a baseline is a row: a verdict or a speed has nothing to stand beside.
     """
     found = {result.name: result.value for result in results}
+    prefixes = list(columns(results))
 
     def number(name: str) -> float | None:
         value = found.get(name)
         return None if isinstance(value, str) else value
 
     return [
-        (name, number(name), number(RANDOM + name), number(PIXELS + name))
+        (name, [number(name), *(number(prefix + name) for prefix in prefixes)])
         for name in found
-        if RANDOM + name in found or PIXELS + name in found
+        if any(prefix + name in found for prefix in prefixes)
     ]

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stopgrad.contracts import ConfigError, did_you_mean
+from stopgrad.contracts import ConfigError, MissingInputError, did_you_mean
 from stopgrad.nn.config import BackboneConfig
 
+# Attributes of a model that say what plain timm needs to build the same: for `stopgrad export`.
+TIMM_ARGUMENTS, SMALL_STEM = "timm_arguments", "small_stem_width"
 SMALL_IMAGE = 64  # pixels; up to here `stem: auto` gives a ResNet the small-image stem
 
 
@@ -62,6 +64,8 @@ class Tiny(nn.Module):
 def build_backbone(config: BackboneConfig, channels: int, image_size: int, seed: int) -> nn.Module:
     """A randomly initialised trunk with `.dim`; the same weights for the same seed, global random state untouched.
 
+    A timm model also has `.timm_arguments`, and a ResNet with the small-image stem `.small_stem_width`.
+
     Raises ConfigError for a name timm does not know, or a size the model can't take.
     """
     with torch.random.fork_rng(devices=[]):
@@ -85,6 +89,7 @@ def _timm_backbone(config: BackboneConfig, channels: int, image_size: int) -> nn
     try:
         try:
             model = timm.create_model(config.name, img_size=image_size, **settings)
+            settings["img_size"] = image_size
         except TypeError:  # a convolutional net takes any size and has no such argument
             model = timm.create_model(config.name, **settings)
         patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
@@ -108,7 +113,37 @@ def _timm_backbone(config: BackboneConfig, channels: int, image_size: int) -> nn
     if out.ndim != 2:
         raise ConfigError(f"backbone.name={config.name} gives {tuple(out.shape)} instead of one vector an image")
     model.dim = out.shape[1]
+    setattr(model, TIMM_ARGUMENTS, settings)
     return model.train()
+
+
+def pretrained(name: str, channels: int, image_size: int) -> nn.Module:
+    """A timm model with the weights timm has for it (downloaded on first use), and its classifier removed.
+
+    name: with a tag (resnet18.a1_in1k) or without.  image_size: 0 for the model's own. Raises ConfigError (no such
+    model, no weights), MissingInputError (they can't be fetched).
+    """
+    import timm
+
+    base = name.partition(".")[0]
+    if base not in timm.list_models():
+        raise ConfigError(f"timm:{name}: timm has no such model" + _nearest(base, timm.list_models()))
+    if not timm.is_model_pretrained(name):
+        raise ConfigError(f"timm:{name}: timm has no weights of it; `timm.list_pretrained()` names those it has")
+    settings: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "pretrained": True}
+    sized = {**settings, **({"img_size": image_size} if image_size else {})}
+    try:
+        try:
+            model = timm.create_model(name, **sized)
+        except TypeError:  # a convolutional net takes any size and has no such argument
+            model = timm.create_model(name, **settings)
+    except Exception as error:  # urllib's, the hub's, a socket's: whatever the way there raises
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise MissingInputError(
+            f"timm:{name}: its weights can't be fetched ({type(error).__name__}: {reason}); they are downloaded on "
+            "first use: connect to the network once, or give an encoder.safetensors"
+        ) from error
+    return model
 
 
 def _small_stem(model: nn.Module, channels: int) -> None:
@@ -117,6 +152,7 @@ def _small_stem(model: nn.Module, channels: int) -> None:
     model.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
+    setattr(model, SMALL_STEM, width)
 
 
 def _nearest(found: str, names: list[str]) -> str:

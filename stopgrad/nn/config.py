@@ -14,6 +14,7 @@ class BackboneConfig:
 
     name: str = "tiny"  # tiny, or any timm model: resnet18, resnet50, vit_tiny_patch16_224, ...
     stem: Literal["auto", "small", "standard"] = "auto"  # small: 3x3, stride 1, no pooling (SimSiam, appendix D)
+    init: str = ""  # weights to begin from: an encoder.safetensors or timm:NAME; "" for random ones
     width: int = 64  # channels of the first stage; read by tiny alone
 
     def __post_init__(self) -> None:

@@ -61,7 +61,7 @@ def test_scores_stand_beside_their_baselines_and_nothing_else_is_a_row() -> None
         row("baseline_pixels_linear_top1", 38.0),
     ]
     assert rows(results) == [
-        ("knn_top1", 60.0, 30.0, 25.0),
-        ("alignment", None, 0.5, None),
-        ("linear_top1", 70.0, None, 38.0),
+        ("knn_top1", [60.0, 30.0, 25.0]),
+        ("alignment", [None, 0.5, None]),
+        ("linear_top1", [70.0, None, 38.0]),
     ]

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
 
-from stopgrad.eval import neighbours
-from stopgrad.eval.neighbours import _nearest, knn, knn_top1
+from stopgrad.eval import search
+from stopgrad.eval.neighbours import knn, knn_top1
+from stopgrad.eval.search import _largest
 
 
 def cloud(n: int, d: int = 12, classes: int = 5, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
@@ -115,7 +116,7 @@ def test_tiny_banks_and_few_queries_work_and_k_is_clamped(n: int, q: int) -> Non
 
 def test_of_equally_near_rows_the_first_of_the_bank_count() -> None:
     similarity = torch.tensor([[0.5, 0.9, 0.5, 0.5, 0.1], [0.3, 0.3, 0.3, 0.3, 0.3], [0.1, 0.2, 0.3, 0.4, 0.5]])
-    values, index = _nearest(similarity, 3)
+    values, index = _largest(similarity, 3)
     assert index.tolist() == [[1, 0, 2], [0, 1, 2], [4, 3, 2]]
     torch.testing.assert_close(values, similarity.gather(1, index))
 
@@ -146,9 +147,9 @@ def test_similarities_are_float32_inside_a_run_that_is_not(monkeypatch: pytest.M
 
     def spied(similarity: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         seen.append((similarity.dtype, torch.get_float32_matmul_precision()))
-        return _nearest(similarity, k)
+        return _largest(similarity, k)
 
-    monkeypatch.setattr(neighbours, "_nearest", spied)
+    monkeypatch.setattr(search, "_largest", spied)
     with reduced_precision():
         found = knn(bank, np.arange(64), bank, (1,), 0.1, 64)[1]
         assert torch.get_float32_matmul_precision() == "medium"

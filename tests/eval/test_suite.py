@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stopgrad.contracts import ConfigError, DataError, Result
+from stopgrad.contracts import ConfigError, DataError, Preprocess, Result
 from stopgrad.data import Data
-from stopgrad.eval import EVALS, PROTOCOL, EvalConfig, evaluate, rows
+from stopgrad.eval import EVALS, PROTOCOL, EvalConfig, Other, columns, evaluate, rows
 from stopgrad.views import CropConfig, ViewsConfig, preprocess_of
 from tests.eval.fakes import SIDE, Net, Split, data
 
@@ -49,7 +49,31 @@ def names(kinds: set[str]) -> set[str]:
 def test_with_labels_every_score_stands_beside_both_baselines() -> None:
     found = score(data())
     assert set(found) == names(LABEL_FREE | LABELLED)
-    assert all(random is not None and raw is not None for _, _, random, raw in rows(list(found.values())))
+    assert all(value is not None for _, values in rows(list(found.values())) for value in values)
+
+
+def test_another_encoder_is_scored_through_its_own_preprocessing_and_gets_a_column() -> None:
+    class Seen(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            sizes.append(tuple(x.shape[1:]))
+            return x.flatten(1)
+
+    sizes: list[tuple[int, ...]] = []
+    own = Preprocess(image_size=12, mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5))
+    others = {"other": Other(backbone=Seen(), preprocess=own, told="somebody else's")}
+    config = EvalConfig(linear="none", random_seeds=1)
+    given, preprocess = data(), preprocess_of(VIEWS, 3)
+    found = evaluate(Net(), Net, given, preprocess, VIEWS, config, seed=3, device="cpu", threads=1, others=others)
+    assert set(sizes) == {(3, 12, 12)}
+    plain = evaluate(Net(), Net, given, preprocess, VIEWS, config, seed=3, device="cpu", threads=1)
+    assert found[: len(plain)] == plain
+    theirs = {row.name: row for row in found[len(plain) :]}
+    assert set(theirs) == {f"baseline_other_{kind}" for kind in {*LABEL_FREE, "knn_top1", "knn_top1_k200"}}
+    assert all("somebody else's" in row.protocol and "12 px" in row.protocol for row in theirs.values())
+    assert list(columns(found).values()) == ["random", "pixels", "other"]
+    assert list(columns(plain).values()) == ["random", "pixels"]
+    table = dict(rows(found))
+    assert table["knn_top1"][3] == theirs["baseline_other_knn_top1"].value
 
 
 @pytest.mark.parametrize("where", ["both", "train", "test"])

@@ -21,6 +21,7 @@ from stopgrad.nn.config import BackboneConfig
 from stopgrad.rundir import write_bytes
 
 FORMAT = 1
+KEY = "stopgrad"  # of the metadata, in every format
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Encoder:
     backbone: nn.Module
     preprocess: Preprocess
     config: BackboneConfig
+
+    @property
+    def depth(self) -> int:
+        """Bits of a pixel it was trained on: 8 or 16."""
+        return self.preprocess.depth
 
     @property
     def dim(self) -> int:
@@ -48,14 +54,25 @@ class Encoder:
 
 def save_encoder(path: Path, backbone: nn.Module, config: BackboneConfig, preprocess: Preprocess) -> None:
     """Write the encoder whole or not at all."""
-    described = {
+    write_bytes(path, encoder_bytes(Encoder(backbone, preprocess, config)))
+
+
+def encoder_bytes(encoder: Encoder) -> bytes:
+    """The file's content. Tensors have the names the backbone gives them: timm's own for a timm model."""
+    state = encoder.backbone.state_dict()
+    tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
+    return bytes(safetensors.torch.save(tensors, {KEY: description(encoder)}))
+
+
+def description(encoder: Encoder) -> str:
+    """What stands beside the weights in every format, as JSON: architecture and preprocessing."""
+    config = encoder.config
+    described: dict[str, Any] = {
         "format": FORMAT,
         "backbone": {"name": config.name, "stem": config.stem, "width": config.width},
-        "preprocess": preprocess.as_dict(),
+        "preprocess": encoder.preprocess.as_dict(),
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(backbone.state_dict().items())}
-    metadata = {"stopgrad": json.dumps(described, sort_keys=True)}
-    write_bytes(path, safetensors.torch.save(tensors, metadata))
+    return json.dumps(described, sort_keys=True)
 
 
 def load_encoder(path: Path) -> Encoder:
@@ -80,7 +97,7 @@ def load_encoder(path: Path) -> Encoder:
 
 def _described(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
-        found = json.loads(metadata["stopgrad"])
+        found = json.loads(metadata[KEY])
         if found["format"] == FORMAT:
             return dict(found)
     except (KeyError, ValueError, TypeError):

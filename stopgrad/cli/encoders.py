@@ -1,0 +1,156 @@
+"""`stopgrad export`, `embed`, `neighbours` and `duplicates`: what a finished encoder is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from stopgrad.assemble.use import Embedded
+    from stopgrad.encoder import Encoder
+    from stopgrad.training.progress import Progress
+
+Source = Annotated[str, Parameter(help="where the images are: anything `stopgrad train --data` takes")]
+Which = Annotated[str, Parameter(help="a run folder, or an encoder.safetensors")]
+SHOWN = 5  # groups printed
+
+
+def export(
+    run: Which,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="a name in .safetensors, .onnx or .pt2")],
+    data: Annotated[str | None, Parameter(help="images to check it on; a run's own by default")] = None,
+) -> None:
+    """Write the backbone with its preprocessing to a file for use elsewhere, checked before it is said to be there.
+
+    stopgrad export runs/NAME -o encoder.safetensors     stopgrad, and plain timm for timm models
+    stopgrad export runs/NAME -o encoder.onnx            onnxruntime and others; normalisation inside
+    stopgrad export runs/NAME -o encoder.pt2             torch.export
+    """
+    from stopgrad.assemble import use
+
+    with _progress() as progress:
+        done = use.export(run, output, data=data, progress=progress)
+    print(f"{done.path}: {done.size / 1e6:.1f} MB, sha256 {done.sha256}")
+    print(f"Checked: {done.checked}")
+    print("To load it:")
+    for line in done.lines:
+        print(f"  {line}")
+
+
+def embed(
+    encoder: Which,
+    /,
+    *,
+    data: Source,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="a name in .npz or .parquet")],
+) -> None:
+    """Write the features of every image: name, split, label where there is one, and a vector each.
+
+    stopgrad embed runs/NAME --data DIR -o features.npz
+    """
+    from stopgrad.assemble import use
+
+    use.check_table(output)
+    found = _embedded(encoder, data)
+    use.write_features(found, output)
+    labelled = f", {len(found.classes)} classes" if found.labels is not None else ", no labels"
+    print(f"{output}: {len(found):,} images, {found.features.shape[1]} features each, float32{labelled}")
+    if output.suffix == ".npz":
+        print(f"Next: numpy.load({str(output)!r})['features']")
+    else:
+        print(f"Next: pandas.read_parquet({str(output)!r}), or any other reader of Parquet")
+
+
+def neighbours(
+    encoder: Which,
+    /,
+    *,
+    data: Source,
+    query: Annotated[Path, Parameter(help="an image file, of these images or any other")],
+    count: Annotated[int, Parameter(name=["--count", "-k"], help="how many")] = 10,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="also draw them, to this .png")] = None,
+) -> None:
+    """Find the images nearest to one, print them and draw them.
+
+    stopgrad neighbours runs/NAME --data DIR --query photo.jpg -o sheet.png
+    """
+    from stopgrad.assemble import api, use
+    from stopgrad.contracts import ConfigError
+
+    if count < 1:
+        raise ConfigError(f"-k must be 1 or more, got {count}")
+    if output is not None and output.suffix != ".png":
+        raise ConfigError(f"neighbours: {output.name!r} must end in .png; a picture is written there")
+    loaded = api.load(encoder)
+    image = use.read_image(query, loaded)
+    with _progress() as progress:
+        found = use.neighbours(loaded, use.open_for(loaded, data, progress), image, count, progress)
+    width = max(len("class"), *(len(one.label) for one in found))
+    print(f"{'':>4}  similarity  split  {'class'.ljust(width)}  name")
+    for number, one in enumerate(found, 1):
+        print(f"{number:>4}  {one.similarity:>10.4f}  {one.split:<5}  {one.label.ljust(width)}  {one.name}")
+    if output is not None:
+        from stopgrad.eval.picture import draw_neighbours
+        from stopgrad.rundir import write_bytes
+
+        captions = [(f"{one.similarity:.3f}  {one.label}".rstrip(), one.name) for one in found]
+        write_bytes(output, draw_neighbours(image, [one.pixels for one in found], captions))
+        print(f"{output}: the query and its {len(found)} neighbours")
+
+
+def duplicates(
+    encoder: Which,
+    /,
+    *,
+    data: Source,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="a .csv file: group, name, split, similarity")],
+    threshold: Annotated[float, Parameter(help="cosine of features from which two images are a pair")] = 0.99,
+) -> None:
+    """Find images that the encoder can hardly tell apart, in groups.
+
+    stopgrad duplicates runs/NAME --data DIR -o groups.csv
+    """
+    from stopgrad.assemble import use
+    from stopgrad.contracts import ConfigError
+
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"--threshold must be a cosine above 0 and up to 1, got {threshold}; identical images have 1")
+    found = _embedded(encoder, data)
+    groups = use.duplicates(found, threshold)
+    use.write_groups(found, groups, output)
+    images = sum(map(len, groups))
+    print(f"{output}: {len(groups):,} groups of {images:,} images among {len(found):,}, cosine {threshold:g} or above")
+    across = sum(len({found.split[at] for at, _ in group}) > 1 for group in groups)
+    if across:
+        print(f"{across:,} groups have images of both train and test: scores on such a test split flatter")
+    largest = max(map(len, groups), default=0)
+    if largest > max(10, len(found) // 4):
+        print(f"one group holds {largest:,} images: chains of likeness; a higher --threshold parts them")
+    for number, group in enumerate(groups[:SHOWN], 1):
+        shown = ", ".join(f"{found.names[at]} ({value:.3f})" for at, value in group[:4])
+        print(f"  {number}: {shown}{', ...' if len(group) > 4 else ''}")
+
+
+def _embedded(encoder: str, data: str) -> Embedded:
+    from stopgrad.assemble import api, use
+
+    with _progress() as progress:
+        loaded: Encoder = api.load(encoder)
+        return use.embed_data(loaded, use.open_for(loaded, data, progress), progress)
+
+
+class _progress:
+    """A Progress that leaves the terminal's line clean."""
+
+    def __enter__(self) -> Progress:
+        from stopgrad.training.progress import Progress
+
+        self.progress = Progress()
+        return self.progress
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.close()

@@ -1,0 +1,333 @@
+"""What a report shows of the features: thumbnails, neighbours, a map, near-duplicates, outliers and views.
+
+A random part of the images goes through the frozen backbone once: test images first, then training images. Up to SHOWN
+of them get a place on the map and their nearest among each other; up to POOL are searched for near-duplicates and
+outliers. Labels are written down to be looked at and decide nothing but which images are shown first.
+
+    gallery/thumbs.jpg    square thumbnails, `columns` in a row, in the order of `images` of the index
+    gallery/views.jpg     the sheet of views: a row an image, what the encoder sees first, then its views
+    gallery/gallery.json  the index, written last: positions in `images` stand for images everywhere
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from stopgrad import rng
+from stopgrad.contracts import Batch, DataError, Images, Preprocess
+from stopgrad.eval.duplicates import near_duplicates
+from stopgrad.eval.extract import frozen
+from stopgrad.eval.search import nearest
+from stopgrad.rundir import write_bytes
+from stopgrad.views import ViewMaker, ViewsConfig, preprocess_batch
+
+if TYPE_CHECKING:
+    from stopgrad.data import Data
+
+FORMAT = 1
+SHOWN, POOL = 2000, 4000  # images on the map; images searched for near-duplicates and outliers
+NEIGHBOURS = 8
+EXAMPLES = 8  # images whose neighbours are laid out
+OUTLIERS = 12
+GROUPS, GROUP_SIZE = 12, 6  # near-duplicates that are shown; how many there are is counted
+ALIKE = 0.97  # mean of the cosine of two images' features and of their small gray pictures
+SIDE = 64  # pixels of a thumbnail, at most
+COLUMNS = 40
+SHEET_BYTES = 3_600_000  # of thumbs.jpg: base64 makes 4.8 MB of it
+SHEET_SIDE, SHEET_IMAGES, SHEET_VIEWS = 96, 6, 8
+PACMAP_FROM = 500  # images; of fewer, a map that bends space shows mostly itself
+BATCH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """How values of 0 to 1 become what a screen shows: the channels taken, and what is black and what is white."""
+
+    channels: tuple[int, ...]
+    low: NDArray[np.float32]  # [3 or 1]
+    high: NDArray[np.float32]
+    told: str  # "" where the pixels are shown as they are
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """[..., C] -> [..., 3]"""
+        picked = (values[..., list(self.channels)].astype(np.float32) - self.low) / (self.high - self.low)
+        shown = np.rint(picked.clip(0, 1) * 255).astype(np.uint8)
+        return np.repeat(shown, 3, axis=-1) if len(self.channels) == 1 else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The images looked at, in order, with what the backbone says of them and small pictures."""
+
+    split: list[str]  # "test" or "train"
+    index: NDArray[np.int64]  # [P], position in its split
+    features: Tensor  # [P, D], unit length
+    small: NDArray[np.float16]  # [P, S, S, C], 0 to 1
+
+
+def write_gallery(
+    folder: Path,
+    backbone: nn.Module,
+    data: Data,
+    preprocess: Preprocess,
+    views: ViewsConfig,
+    *,
+    seed: int,
+    device: torch.device | str,
+    threads: int = 2,
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Fill `folder` (RUN/gallery). `facts` are sentences on the machine, copied into the index.
+
+    The same weights, data and seed give the same files on the same machine. Raises DataError (features that are not
+    finite, views that do not fit the images), StorageError.
+    """
+    pool = look(backbone, data, preprocess, seed, torch.device(device), threads)
+    shown = min(SHOWN, len(pool.index))
+    stretch = stretch_for(pool.small, sixteen_bits(data.test))
+    near, found = neighbours(pool.features[:shown])
+    groups = alike(pool)
+    strange = outliers(pool.features)
+    listed = [*range(shown)]
+    extra = dict.fromkeys([*(i for group in groups[:GROUPS] for i in group[:GROUP_SIZE]), *(i for i, _ in strange)])
+    listed += [i for i in extra if i >= shown]
+    place = {i: at for at, i in enumerate(listed)}
+    points, how, why = project(pool.features[:shown], seed)
+    sheet, columns, view_note = view_sheet(data.test, views, preprocess, stretch, seed, torch.device(device))
+    labels = [label_of(data, pool, i) for i in listed]
+    index = {
+        "format": FORMAT,
+        "data": data.name,
+        "synthetic": data.synthetic,
+        "classes": list(data.classes),
+        "images": [
+            {"name": name_of(data, pool, i), "split": pool.split[i], "label": label} for i, label in zip(listed, labels)
+        ],
+        "shown": shown,
+        "searched": len(pool.index),
+        "of": {"test": len(data.test), "train": len(data.train)},
+        "thumbs": {"file": "thumbs.jpg", "side": int(pool.small.shape[1]), "columns": COLUMNS, "told": stretch.told},
+        "views": {"file": "views.jpg", "rows": len(sheet), "columns": columns, "told": view_note},
+        "map": {"method": how, "told": why, "points": points.round(4).tolist()},
+        "neighbours": {"index": found.tolist(), "similarity": near.numpy().astype(np.float64).round(3).tolist()},
+        "examples": examples(labels[:shown]),
+        "duplicates": {
+            "rule": f"mean of the cosines of features and of small gray pictures at least {ALIKE}",
+            "groups": [[place[i] for i in group[:GROUP_SIZE]] for group in groups[:GROUPS]],
+            "sizes": [len(group) for group in groups[:GROUPS]],
+            "total_groups": len(groups),
+            "total_images": sum(map(len, groups)),
+        },
+        "outliers": [{"image": place[i], "similarity": round(value, 3)} for i, value in strange],
+        "facts": dict(facts or {}),
+    }
+    write_bytes(folder / "thumbs.jpg", thumbnails(stretch(pool.small[listed])))
+    write_bytes(folder / "views.jpg", jpeg(np.concatenate([np.concatenate(row, axis=1) for row in sheet]), 88))
+    write_bytes(folder / "gallery.json", (json.dumps(index, separators=(",", ":"), allow_nan=False) + "\n").encode())
+
+
+def look(
+    backbone: nn.Module, data: Data, preprocess: Preprocess, seed: int, device: torch.device, threads: int
+) -> Pool:
+    """Up to POOL images through the test transform and the backbone; test images come first."""
+    test = rng.permutation(len(data.test), seed, 2, rng.EVAL)[:SHOWN]
+    train = rng.permutation(len(data.train), seed, 3, rng.EVAL)[: POOL - len(test)]
+    side = min(SIDE, preprocess.image_size)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (preprocess.mean, preprocess.std))
+    features, small = [], []
+    with frozen(backbone.to(device), device) as encode:
+        for images, order in ((data.test, test), (data.train, train)):
+            for start in range(0, len(order), BATCH):
+                x = preprocess_batch(images.take(order[start : start + BATCH]), preprocess, threads)  # [B, C, S, S]
+                features.append(encode(x))
+                seen = F.interpolate(x * std + mean, size=side, mode="bilinear", antialias=True)
+                small.append(seen[:, :3].permute(0, 2, 3, 1).numpy().astype(np.float16))
+    vectors = torch.cat(features)
+    if not bool(torch.isfinite(vectors).all()):
+        raise DataError("gallery: the features are not finite, so the encoder's training diverged; nothing to show")
+    split = ["test"] * len(test) + ["train"] * len(train)
+    return Pool(split, np.concatenate([test, train]), F.normalize(vectors.float(), dim=1), np.concatenate(small))
+
+
+def sixteen_bits(images: Images) -> bool:
+    return bool(images[0].dtype != np.uint8)
+
+
+def stretch_for(small: NDArray[Any], deep: bool) -> Stretch:
+    """As they are for 8-bit gray and colour; else the first three channels (two: the first), 1st to 99th percentile."""
+    count = small.shape[-1]
+    channels = (0, 1, 2) if count >= 3 else (0,)
+    if count in (1, 3) and not deep:
+        return Stretch(channels, np.zeros(len(channels), np.float32), np.ones(len(channels), np.float32), "")
+    values = small.reshape(-1, count)[:, list(channels)].astype(np.float32)
+    low, high = np.percentile(values, (1, 99), axis=0).astype(np.float32)
+    part = "channels 1 to 3 as red, green and blue" if len(channels) == 3 else "channel 1 as gray"
+    told = f"pictures show {part}, stretched from the 1st to the 99th percentile of all images"
+    return Stretch(channels, low, np.maximum(high, low + 1e-4), told)
+
+
+def neighbours(features: Tensor) -> tuple[Tensor, Tensor]:
+    """(similarity, position) of the nearest of each image, [N, K] both; K is 0 where there is one image."""
+    if len(features) < 2:
+        return torch.zeros(len(features), 0), torch.zeros(len(features), 0, dtype=torch.long)
+    return nearest(features, features, NEIGHBOURS, skip_self=True)
+
+
+def alike(pool: Pool) -> list[list[int]]:
+    """Groups of near-duplicates, largest first.
+
+    Features alone call everything alike where they collapsed or see little, so small gray pictures have a say too.
+    """
+    if len(pool.index) < 2:
+        return []
+    gray = torch.from_numpy(pool.small.astype(np.float32).mean(axis=-1))[:, None]  # [P, 1, S, S]
+    tiny = F.interpolate(gray, size=16, mode="bilinear", antialias=True).flatten(1)  # [P, 256]
+    tiny = F.normalize(tiny - tiny.mean(dim=1, keepdim=True), dim=1)
+    groups = near_duplicates(torch.cat([pool.features, tiny], dim=1), ALIKE)
+    return sorted(groups, key=lambda group: (-len(group), group[0]))
+
+
+def outliers(features: Tensor) -> list[tuple[int, float]]:
+    """(position, mean similarity to its nearest) of the images that are least like any other, strangest first."""
+    near, _ = neighbours(features)
+    if near.shape[1] == 0:
+        return []
+    lonely = near.mean(dim=1)  # [P]
+    order = torch.argsort(lonely, stable=True)[: min(OUTLIERS, len(features) // 10 + 1)]
+    return [(int(i), float(lonely[i])) for i in order]
+
+
+def examples(labels: list[int | None]) -> list[int]:
+    """Positions of EXAMPLES images, one of each class before a second of any."""
+    seen: dict[int | None, int] = {}
+    turn = []
+    for position, label in enumerate(labels):
+        turn.append((seen.get(label, 0), position))
+        seen[label] = seen.get(label, 0) + 1
+    return [position for _, position in sorted(turn)[:EXAMPLES]]
+
+
+def project(features: Tensor, seed: int) -> tuple[NDArray[np.float64], str, str]:
+    """([N, 2], method, why it and not PaCMAP). Unit features, so that distance is cosine."""
+    values = features.numpy().astype(np.float32)
+    if len(values) < PACMAP_FROM:
+        return pca(values), "PCA", f"fewer than {PACMAP_FROM} images"
+    if len(np.unique(values.round(4), axis=0)) < PACMAP_FROM:
+        return pca(values), "PCA", "most images have the same features"
+    try:
+        import pacmap
+    except ImportError:
+        return pca(values), "PCA", "PaCMAP is not installed: pip install 'stopgrad[maps]'"
+    logging.getLogger("pacmap").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), one_thread():
+        warnings.simplefilter("ignore")
+        made = pacmap.PaCMAP(n_components=2, random_state=seed % 2**31, verbose=False).fit_transform(values, init="pca")
+    points: NDArray[np.float64] = np.asarray(made, dtype=np.float64)
+    if not np.isfinite(points).all():
+        return pca(values), "PCA", "PaCMAP found no map"
+    return points, "PaCMAP", ""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """numba on one thread: PaCMAP's steps are short, and on a busy machine two threads wait for each other 20 times
+    as long as one works (measured: 36 s against 1.9 s for 2,000 images)."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def pca(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """[N, D] -> [N, 2], the two directions of largest variance; zeros where there are fewer."""
+    centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
+    out = np.zeros((len(values), 2))
+    _, vectors = np.linalg.eigh(centred.T @ centred)  # [D, D], ascending
+    axes = vectors[:, ::-1][:, :2]  # [D, 2 or 1]
+    # an eigenvector's sign is anybody's choice: its largest part is positive
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    out[:, : axes.shape[1]] = centred @ axes
+    return out
+
+
+def view_sheet(
+    images: Images, views: ViewsConfig, preprocess: Preprocess, stretch: Stretch, seed: int, device: torch.device
+) -> tuple[list[list[NDArray[np.uint8]]], list[str], str]:
+    """(tiles by row, what each column is, a note): the test transform of some images, then views as training has them.
+
+    Two views an image are drawn twice, so that one sees how much they vary.
+    """
+    chosen = rng.permutation(len(images), seed, 2, rng.EVAL)[:SHEET_IMAGES]
+    samples = images.take(chosen)
+    maker = ViewMaker(views, preprocess.channels, seed, device, 1)
+    try:
+        epochs = (0, 1) if len(views.crops) <= SHEET_VIEWS // 2 else (0,)
+        crops = [crop for epoch in epochs for crop in maker(Batch(samples, chosen, epoch=epoch)).crops]
+    finally:
+        maker.close()
+    columns = [f"view {1 + i % len(views.crops)}" for i in range(len(crops))][:SHEET_VIEWS]
+    tiles = [preprocess_batch(samples, preprocess), *(crop.float().cpu() for crop in crops[:SHEET_VIEWS])]
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (preprocess.mean, preprocess.std))
+    pictures = []
+    for tile in tiles:
+        mode = "nearest" if tile.shape[2] <= SHEET_SIDE else "bilinear"
+        flags = {} if mode == "nearest" else {"antialias": True}
+        sized = F.interpolate((tile * std + mean).contiguous(), size=SHEET_SIDE, mode=mode, **flags)
+        pictures.append(stretch(sized[:, :3].permute(0, 2, 3, 1).numpy()))  # [R, S, S, 3]
+    rows = [[framed(picture[row]) for picture in pictures] for row in range(len(chosen))]
+    hidden = len(crops) - len(columns)
+    return rows, ["as the encoder sees it", *columns], f"{hidden} further views are not shown" if hidden else ""
+
+
+def framed(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A gap of white around a tile."""
+    return np.pad(tile, ((3, 3), (3, 3), (0, 0)), constant_values=255)
+
+
+def thumbnails(pictures: NDArray[np.uint8]) -> bytes:
+    """[N, S, S, 3] -> one JPEG of COLUMNS a row, below SHEET_BYTES."""
+    count, side = pictures.shape[:2]
+    rows = -(-count // COLUMNS)
+    sheet = np.full((rows * COLUMNS, side, side, 3), 128, np.uint8)
+    sheet[:count] = pictures
+    whole = sheet.reshape(rows, COLUMNS, side, side, 3).swapaxes(1, 2).reshape(rows * side, COLUMNS * side, 3)
+    for quality in (82, 70, 55, 40, 25, 10):
+        data = jpeg(whole, quality)
+        if len(data) <= SHEET_BYTES:
+            break
+    return data
+
+
+def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "JPEG", quality=quality, optimize=True)
+    return out.getvalue()
+
+
+def name_of(data: Data, pool: Pool, at: int) -> str:
+    images = data.test if pool.split[at] == "test" else data.train
+    return images.name(int(pool.index[at]))
+
+
+def label_of(data: Data, pool: Pool, at: int) -> int | None:
+    labels = (data.test if pool.split[at] == "test" else data.train).labels
+    return None if labels is None else int(labels[pool.index[at]])
