@@ -1,0 +1,161 @@
+"""`stopgrad.report`: from run folders to one HTML page, and the gallery that a run leaves for it at its end."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stopgrad.assemble.api import diagnose_run
+from stopgrad.contracts import ConfigError, MissingInputError, StopgradError
+from stopgrad.data.folder import escape_name
+from stopgrad.recipe.text import load as load_recipe
+from stopgrad.recipe.typed import plain
+from stopgrad.reporting.found import Found, read_run
+from stopgrad.reporting.page import NEEDS, available, render
+from stopgrad.rundir import RunDir, write_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from stopgrad.contracts import Preprocess
+    from stopgrad.data import Data
+    from stopgrad.recipe import Recipe
+    from stopgrad.training.progress import Progress
+
+SIDE_BY_SIDE = Path("report.html")  # of several runs, in the current folder
+
+
+def report(
+    runs: str | Path | Sequence[str | Path], output: str | Path | None = None, *, progress: Progress | None = None
+) -> Path:
+    """Write one HTML page on one run, or on several side by side, and return where it is.
+
+    runs: run folders, finished or not; what a run lacks is left out and said.  output: by default RUN/report.html, of
+    several runs report.html in the current folder. A finished run without a gallery gets one first, which reads its
+    data again. Raises MissingInputError, ConfigError (jinja2 is not installed: pip install 'stopgrad[report]'),
+    StorageError.
+    """
+    paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(path) for path in runs]
+    if not paths:
+        raise ConfigError("report: no run named; give one or more run folders, such as runs/NAME")
+    if not available():
+        raise ConfigError(NEEDS)
+    for path in paths:
+        if not RunDir(path).recipe.exists():
+            raise MissingInputError(
+                f"{path}: no run there (no recipe.yaml); a run folder is what `stopgrad train` made"
+            )
+    for path in paths:
+        fill_gallery(RunDir(path), progress)
+    target = Path(output) if output is not None else RunDir(paths[0]).report if len(paths) == 1 else SIDE_BY_SIDE
+    if target.is_dir():
+        raise ConfigError(f"--output {target} is a folder; name the file, such as {target / 'report.html'}")
+    write_bytes(target, render([found(path, name) for path, name in zip(paths, names(paths))]).encode())
+    return target
+
+
+def found(path: Path, name: str) -> Found:
+    return read_run(RunDir(path), name, diagnose_run(path), plain(load_recipe(RunDir(path).recipe)))
+
+
+def names(paths: Sequence[Path]) -> list[str]:
+    """The folders' names; the whole paths where two have the same."""
+    short = [escape_name(os.fsencode(path.resolve().name)) for path in paths]
+    if len(set(short)) == len(short):
+        return short
+    return [escape_name(os.fsencode(path)) for path in paths]
+
+
+def at_the_end(run: RunDir, progress: Progress) -> None:
+    """The report of a run that has its results. What goes wrong is said in a line: the run is not lost by it."""
+    if not run.writes:
+        return
+    if not available():
+        progress.say(f"no report.html: {NEEDS}, then: stopgrad report {run.path}")
+        return
+    try:
+        write_bytes(run.report, render([found(run.path, names([run.path])[0])]).encode())
+        progress.say(f"report: {run.report}")
+    except Exception as error:
+        say_failed(run, progress, error)
+
+
+def keep_gallery(
+    run: RunDir,
+    backbone: torch.nn.Module,
+    data: Data,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    device: torch.device,
+    progress: Progress | None,
+    *,
+    trained_here: bool,
+) -> None:
+    """RUN/gallery, for the report. What goes wrong is said in a line."""
+    if not run.writes:
+        return
+    from stopgrad.eval.gallery import write_gallery
+
+    try:
+        write_gallery(
+            run.gallery,
+            backbone,
+            data,
+            preprocess,
+            recipe.views,
+            seed=recipe.seed,
+            device=device,
+            threads=recipe.loop.view_threads,
+            facts={"machine": machine(device)} if trained_here else {},
+        )
+    except Exception as error:
+        say_failed(run, progress, error)
+
+
+def fill_gallery(run: RunDir, progress: Progress | None) -> None:
+    """The gallery of a finished run that has none: made before there were galleries, or its making failed."""
+    if run.state().get("state") != "finished" or not run.encoder.exists() or (run.gallery / "gallery.json").exists():
+        return
+    from stopgrad.assemble.api import load
+    from stopgrad.assemble.build import pick_device
+    from stopgrad.data import open_data
+
+    recipe = load_recipe(run.recipe)
+    try:
+        encoder = load(run.path)
+        data = open_data(recipe.data, recipe.views.image_size, progress=progress.reading if progress else None)
+    except StopgradError as error:
+        say_failed(run, progress, error)
+        return
+    device = pick_device()
+    keep_gallery(run, encoder.backbone, data, encoder.preprocess, recipe, device, progress, trained_here=False)
+
+
+def say_failed(run: RunDir, progress: Progress | None, error: Exception) -> None:
+    import traceback
+
+    known = isinstance(error, StopgradError)
+    run.log_error("report: " + "".join(traceback.format_exception(error)))
+    told = str(error) if known else f"{type(error).__name__}, see {run.error_log}"
+    if progress is not None:
+        progress.say(f"the report is not complete: {told}")
+
+
+def machine(device: torch.device) -> str:
+    """What the run was trained on, in words."""
+    import torch
+
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return f"CPU ({processor()}), {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine() or "unknown"
