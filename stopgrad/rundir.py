@@ -91,6 +91,8 @@ class RunDir:
         self.encoder = path / "encoder.safetensors"
         self.bad_files = path / "bad_files.csv"
         self.error_log = path / "error.log"
+        self.gallery = path / "gallery"
+        self.report = path / "report.html"
         self.checkpoints = path / "checkpoints"
         self.manifest = path / "checkpoints" / "manifest.json"
         self.lock_file = path / "lock"

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stopgrad.contracts import ConfigError, MissingInputError, Result
-from stopgrad.data import SOURCES
+from stopgrad.assemble import begin
+from stopgrad.contracts import ConfigError, DataError, MissingInputError, Result
+from stopgrad.data import DataConfig
+from stopgrad.data.sources import SCENES, absolute
+from stopgrad.methods import METHODS
 from stopgrad.recipe import Recipe
-from stopgrad.recipe.text import dump, override
+from stopgrad.recipe.text import dump, named_settings, override
 from stopgrad.recipe.text import load as load_recipe
-from stopgrad.recipes import recipe_named
+from stopgrad.recipes import BY_DATA, recipe_named
+from stopgrad.recipes.folder import DECIDES, TYPICAL, folder, told
 from stopgrad.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -34,6 +38,8 @@ class Options:
 
     data: str | None = None
     backbone: str | None = None
+    init: str | None = None  # weights to begin from: an encoder.safetensors, a run, or timm:NAME
+    baseline: str | None = None  # another encoder to score beside the run's; as init
     epochs: int | None = None
     batch_size: int | None = None
     image_size: int | None = None
@@ -57,21 +63,77 @@ class Options:
 
 def compose(recipe: str | Path | Recipe, options: Options) -> Recipe:
     """A preset's name, a recipe file or a Recipe, with the options applied. Raises ConfigError or MissingInputError."""
+    return choose(recipe, options)[0]
+
+
+def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) -> tuple[Recipe, tuple[str, ...]]:
+    """As `compose`; and why the settings are as they are, a line each, where the images decided (METHOD/folder).
+
+    minutes: how long training may take, 0 where nobody said. What is wrong with the images is left to whoever opens
+    them: settings for photographs then.
+    """
+    start, said_of_start = None, dict[str, object]()
+    if options.init is not None:
+        start, said_of_start = begin.read_start(options.init), named_settings(options.settings)
+        begin.checked(start, options.backbone, said_of_start)
+        asked = (*begin.settings_of(start, options.image_size), *options.settings)
+        options = dataclasses.replace(options, backbone=start.backbone, settings=asked)
+    source, chosen = _source(options), None
+    reasons: dict[str, str] = {}
     if not isinstance(recipe, Recipe):
         text = str(recipe)
         is_file = text.endswith((".yaml", ".yml")) or Path(text).is_file()
         if Path(text).is_dir() and (Path(text) / "recipe.yaml").exists():
             raise ConfigError(f"{text} is a run; continue it with --resume, or start its recipe: {text}/recipe.yaml")
-        recipe = load_recipe(Path(text)) if is_file else recipe_named(text)
+        if is_file:
+            recipe = load_recipe(Path(text))
+        elif text in BY_DATA or (text in METHODS and f"{text}/folder" in BY_DATA and source and source not in SCENES):
+            if not source:
+                raise ConfigError(f"{text} chooses settings by the images; add --data SRC")
+            recipe, reasons = _by_images(source, [*options.assignments(), *options.settings], minutes)
+            chosen = recipe
+        else:
+            recipe = recipe_named(text)
     if options.backbone not in (None, recipe.backbone.name):  # its stem and width were the other backbone's
         recipe = dataclasses.replace(recipe, backbone=type(recipe.backbone)())
     plain_options = dataclasses.replace(options, data=None)
     if options.data is not None:  # not through YAML: a folder may be called 2024 or `no`
-        folder = Path(options.data).expanduser()
-        named = options.data in SOURCES or not folder.exists()
-        source = options.data if named else str(folder.absolute())  # resumed from another folder, it is still there
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, source=source))
-    return override(recipe, [*plain_options.assignments(), *options.settings])
+    recipe = override(recipe, [*plain_options.assignments(), *options.settings])
+    if options.baseline is not None:
+        recipe = dataclasses.replace(recipe, eval=dataclasses.replace(recipe.eval, baseline=_placed(options.baseline)))
+    lines = told(recipe, chosen, reasons) if chosen else ()
+    if start is not None:
+        recipe, why = begin.gently(recipe, start, said_of_start)
+        lines = (*(line for line in lines if not line.startswith("optim.")), *why)
+    return recipe, lines
+
+
+def _placed(encoder: str) -> str:
+    """A file or run as an absolute path, so that the recipe runs again elsewhere; timm:NAME as it is."""
+    return encoder if encoder.startswith(begin.TIMM) else str(Path(encoder).expanduser().absolute())
+
+
+def _source(options: Options) -> str:
+    """What --data or --set data.source names, "" where nothing does. --data becomes absolute where it is on the disk:
+    resumed from another folder, it is still there."""
+    if options.data is None:
+        return str(named_settings(options.settings).get("data.source", ""))
+    return absolute(options.data)
+
+
+def _by_images(source: str, settings: Sequence[str], minutes: float) -> tuple[Recipe, dict[str, str]]:
+    """METHOD/folder for these images on this machine. What can't be looked at gets settings for photographs."""
+    from stopgrad.data.probe import probe, this_machine
+
+    given = {key: value for key, value in named_settings(settings).items() if key in DECIDES}
+    seen, machine = TYPICAL, this_machine()
+    try:
+        seen = probe(source, DataConfig())
+    except (DataError, MissingInputError):
+        recipe, _ = folder(seen, machine, given, minutes)
+        return recipe, {}
+    return folder(seen, machine, given, minutes)
 
 
 def folder_for(recipe: Recipe, out: str | Path, name: str) -> Path:
@@ -110,7 +172,7 @@ def train(
         raise ConfigError("--minutes and --epochs both say how long to train; give one of them")
     if minutes is not None and not 0 < minutes < 1e6:
         raise ConfigError(f"--minutes must be above 0, got {minutes}")
-    composed = compose(recipe, options)
+    composed, reasons = choose(recipe, options, minutes or 0.0)
     run = RunDir(folder_for(composed, out, name), writes=is_first_process())
     with run.locked():
         if run.writes and run.begun():
@@ -120,9 +182,20 @@ def train(
             )
         run.set_status("running", **({"minutes": minutes} if minutes else {}))
         run.write(run.recipe, dump(composed).encode())
+        _say_why(reasons, run, progress)
         from stopgrad.assemble.train import carry_out
 
         return carry_out(run, composed, minutes or 0.0, progress)
+
+
+def _say_why(reasons: Sequence[str], run: RunDir, progress: Progress | None) -> None:
+    from stopgrad.training.progress import Progress
+
+    progress = progress or Progress(quiet=not run.writes)
+    if reasons:
+        progress.say("settings that were chosen for this run, and why:")
+    for line in reasons:
+        progress.say(f"  {line}")
 
 
 def is_first_process() -> bool:
@@ -167,8 +240,19 @@ def load(path: str | Path) -> Encoder:
             raise MissingInputError(f"{path} has no encoder yet; finish it with `stopgrad train {path} --resume`")
         found = run.encoder
     elif found.suffix != ".safetensors":
-        raise ConfigError(f"{path}: a run folder or a .safetensors file is needed; other formats can run code")
+        raise ConfigError(f"{path}: a run folder or a .safetensors file is needed; {_instead(found.suffix)}")
     return load_encoder(found)
+
+
+def _instead(suffix: str) -> str:
+    """What to do with a file that is not loaded."""
+    if suffix == ".onnx":
+        return "an .onnx file is for onnxruntime: export the run again as .safetensors (`stopgrad export RUN -o NAME`)"
+    if suffix == ".pt2":
+        return "reading a .pt2 can run code: export the run again as .safetensors (`stopgrad export RUN -o NAME`)"
+    if suffix in (".pth", ".pt", ".ckpt", ".bin", ".pkl"):
+        return "other formats can run code: use encoder.safetensors of a finished run"
+    return "a finished run has encoder.safetensors in its folder"
 
 
 def evaluate(
@@ -177,9 +261,13 @@ def evaluate(
     data: str | None = None,
     seed: int = 0,
     settings: Sequence[str] = (),
+    baseline: str | None = None,
     progress: Progress | None = None,
 ) -> list[Result]:
-    """Scores of a run's or file's encoder on `data` (a run: its own data by default), beside honest baselines."""
+    """Scores of a run's or file's encoder on `data` (a run: its own data by default), beside honest baselines.
+
+    baseline: another encoder beside it: a run, an encoder.safetensors or timm:NAME.
+    """
     folder = Path(path) if Path(path).is_dir() else None
     if folder is not None and (folder / "recipe.yaml").exists():
         recipe = load_recipe(folder / "recipe.yaml")
@@ -190,6 +278,8 @@ def evaluate(
     if data is not None:
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, source=data))
     recipe = override(recipe, settings)
+    if baseline is not None:
+        recipe = dataclasses.replace(recipe, eval=dataclasses.replace(recipe.eval, baseline=_placed(baseline)))
     encoder = load(path)
     from stopgrad.assemble.train import score
 

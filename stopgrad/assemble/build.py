@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from stopgrad import dist, rng
+from stopgrad.assemble.begin import load_start
 from stopgrad.contracts import Images, Preprocess, Views
 from stopgrad.data.loader import Loader, Subset, hold_out
 from stopgrad.data.sources import Data
@@ -119,7 +120,11 @@ def build_job(
     write: Callable[[Mapping[str, Any]], None],
 ) -> Built:
     """Everything the loop needs. Raises DataError where there are fewer images than one batch."""
-    method: Method = build_method(recipe).to(device)
+    preprocess = preprocess_of(recipe.views, recipe.data.channels, recipe.data.depth)
+    method: Method = build_method(recipe)
+    if recipe.backbone.init:
+        load_start(method.backbone, recipe, run, preprocess)
+    method = method.to(device)
     if recipe.loop.channels_last:
         method = method.to(memory_format=torch.channels_last)
     if dist.world() > 1:
@@ -132,7 +137,6 @@ def build_job(
     loader = Loader(kept, recipe.loop.batch_size, recipe.seed, rank=dist.rank(), world=dist.world())
     channels, threads = recipe.data.channels, recipe.loop.view_threads
     maker = ViewMaker(recipe.views, channels, recipe.seed, device, threads)
-    preprocess = preprocess_of(recipe.views, channels)
     labelled = None
     if kept.labels is not None:
         bank = rng.permutation(len(kept), recipe.seed, epoch=1, purpose=rng.WATCH)[: recipe.watch.knn_bank]

@@ -10,6 +10,7 @@ import torch
 
 from stopgrad import dist
 from stopgrad.assemble.build import Built
+from stopgrad.nn.batch_norm import untouched_statistics
 from stopgrad.optim.sgd import build_sgd
 from stopgrad.recipe import Recipe
 from stopgrad.training.feed import Feed
@@ -22,20 +23,35 @@ MEASURED_SECONDS = 6.0
 def epochs_in(minutes: float, recipe: Recipe, built: Built) -> tuple[int, str]:
     """(epochs that fit, at least 1; how that was found). The method itself is not touched: a copy is trained."""
     step = step_seconds(recipe, built)
-    begin = time.monotonic()
-    built.watch.rehearse()
-    watching = time.monotonic() - begin
+    watching = watch_seconds(recipe, built)
     steps = built.job.steps_per_epoch
-    epoch = steps * (step + watching / recipe.watch.every_steps)
+    epoch = steps * (step + watching)
     epochs = max(1, int(minutes * 60 / epoch))
     if minutes * 60 < 0.8 * epoch:
         how = f"one epoch of {steps} steps takes about {epoch / 60:.1f} minutes, longer than the {minutes:g} asked for"
         return 1, f"{how}; --set data.limit=N trains on fewer images"
     how = (
-        f"{minutes:g} minutes are {epochs} epochs of {steps} steps: {step:.3f} s a step, measured on this machine"
-        f" with {watching:.1f} s of watching every {recipe.watch.every_steps} steps"
+        f"{minutes:g} minutes are {epochs} epochs of {steps} steps: {step:.3f} s a step, measured on this machine,"
+        f" and {watching:.3f} s of watching"
     )
     return epochs, how
+
+
+def watch_seconds(recipe: Recipe, built: Built) -> float:
+    """Seconds of watching for each step: what is measured every so often, and the kNN more seldom."""
+    watch = built.watch
+    whole = knn = 0.0
+    for _ in range(2):  # the first time, kernels are chosen for shapes that no step has
+        begin = time.monotonic()
+        watch.rehearse()
+        whole = time.monotonic() - begin
+    if watch.labelled is not None:
+        watch.method.train()
+        begin = time.monotonic()
+        with torch.no_grad(), untouched_statistics(watch.method):
+            watch.online_knn(watch.labelled)
+        knn = time.monotonic() - begin
+    return max(0.0, whole - knn) / recipe.watch.every_steps + knn / recipe.watch.knn_every_steps
 
 
 def step_seconds(recipe: Recipe, built: Built) -> float:

@@ -14,13 +14,17 @@ from typing import Any
 import torch
 
 from stopgrad import dist, rng
+from stopgrad.assemble.begin import WARMUP, other_beside, start_beside
 from stopgrad.assemble.build import Built, build_job, fresh_backbone, pick_device, resolve
 from stopgrad.assemble.minutes import epochs_in
+from stopgrad.assemble.report import at_the_end, keep_gallery
 from stopgrad.contracts import DataError, InterruptedRunError, MissingInputError, Result, StopgradError
 from stopgrad.data import Data, open_data, write_bad_files
+from stopgrad.data.concerns import concerns
+from stopgrad.data.statistics import measure
 from stopgrad.diagnose import Diagnosis, diagnose
 from stopgrad.encoder import Encoder, save_encoder
-from stopgrad.eval import PROTOCOL, evaluate
+from stopgrad.eval import PROTOCOL, Other, evaluate
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump, load
 from stopgrad.recipe.typed import plain
@@ -75,6 +79,7 @@ def carry_out(run: RunDir, recipe: Recipe, minutes: float, progress: Progress | 
     finally:
         progress.close()
     run.set_status("finished", verdict=finished.diagnosis.verdict)
+    at_the_end(run, progress)
     return finished
 
 
@@ -89,12 +94,16 @@ def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> F
     dist.start(device.type)
     recipe = resolve(recipe, device)
     torch.set_num_threads(recipe.loop.threads)
+    if recipe.views.mean:  # a mistake here need not wait for the images
+        recipe.views.statistics(recipe.data.channels)
     data = open_source(run, recipe, progress)
+    recipe = measured(recipe, data, progress)
+    other = other_beside(recipe.eval.baseline, recipe.data.channels) if run.writes else {}
     note = f"resolved; runs again as is: stopgrad train {run.recipe}"
     if minutes:
         with _built(run, recipe, data, device, progress, nobody) as built:
             epochs, how = epochs_in(minutes, recipe, built)
-        recipe = dataclasses.replace(recipe, loop=dataclasses.replace(recipe.loop, epochs=dist.from_first(epochs)))
+        recipe = for_epochs(recipe, dist.from_first(epochs))
         progress.say(how)
         note += f"\n{how}"
     if run.writes and load(run.recipe) != recipe:
@@ -109,9 +118,30 @@ def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> F
             save_encoder(run.encoder, built.job.method.backbone, recipe.backbone, built.preprocess)
         said = diagnose(run.verdict_lines(), plain(recipe))
         progress.say(f"verdict: {said.sentence()}")
-        rows = _results(run, recipe, data, built, said, progress)
-    run.write(run.results, as_json([row.as_dict() for row in rows]))
+        rows = _results(run, recipe, data, built, said, progress, other)
+        run.write(run.results, as_json([row.as_dict() for row in rows]))
+        backbone = built.job.method.backbone
+        keep_gallery(run, backbone, data, built.preprocess, recipe, device, progress, trained_here=True)
     return Finished(run.path, said, rows, trained=True)
+
+
+def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with that many epochs, a warm-up no longer than a tenth of them where the weights were begun from."""
+    optim = recipe.optim
+    if recipe.backbone.init:
+        optim = dataclasses.replace(optim, warmup_epochs=min(optim.warmup_epochs, round(WARMUP * epochs, 3)))
+    return dataclasses.replace(recipe, optim=optim, loop=dataclasses.replace(recipe.loop, epochs=epochs))
+
+
+def measured(recipe: Recipe, data: Data, progress: Progress) -> Recipe:
+    """The recipe with the mean and std of its training images written out, where it leaves them to be measured."""
+    if recipe.views.mean:
+        return recipe
+    found = measure(data.train, recipe.data.channels)
+    for note in found.notes:
+        progress.say(note)
+    progress.say(f"views.mean and views.std measured on {found.images:,} training images")
+    return dataclasses.replace(recipe, views=dataclasses.replace(recipe.views, mean=found.mean, std=found.std))
 
 
 @contextlib.contextmanager
@@ -142,11 +172,19 @@ def open_source(run: RunDir, recipe: Recipe, progress: Progress) -> Data:
         progress.say(f"{len(data.bad)} files could not be used and are listed in {run.bad_files}")
     for note in data.notes:
         progress.say(note)
+    for concern in concerns(data, recipe.views.image_size):
+        progress.say(f"warning: {concern}")
     return data
 
 
 def _results(
-    run: RunDir, recipe: Recipe, data: Data, built: Built, said: Diagnosis, progress: Progress
+    run: RunDir,
+    recipe: Recipe,
+    data: Data,
+    built: Built,
+    said: Diagnosis,
+    progress: Progress,
+    other: Mapping[str, Other],
 ) -> list[Result]:
     def row(name: str, value: float | str | None, n: int, split: str, protocol: str) -> Result:
         return Result(name, value, n, split, recipe.seed, protocol)
@@ -173,6 +211,7 @@ def _results(
         device=built.job.device,
         threads=recipe.loop.view_threads,
         say=progress.say,
+        others={**start_beside(run, recipe), **other},
     )
     return rows
 
@@ -212,7 +251,8 @@ def score(encoder: Encoder, recipe: Recipe, *, seed: int, progress: Progress | N
     preprocess = encoder.preprocess
     size = preprocess.image_size
     views = dataclasses.replace(recipe.views, image_size=size, mean=preprocess.mean, std=preprocess.std)
-    config = dataclasses.replace(recipe.data, channels=preprocess.channels)  # type: ignore[arg-type]
+    config = dataclasses.replace(recipe.data, channels=preprocess.channels, depth=preprocess.depth)
+    other = other_beside(recipe.eval.baseline, preprocess.channels)
     data = open_data(config, size, progress=progress.reading)
     for note in data.notes:
         progress.say(note)
@@ -227,4 +267,5 @@ def score(encoder: Encoder, recipe: Recipe, *, seed: int, progress: Progress | N
         device=device,
         threads=recipe.loop.view_threads,
         say=progress.say,
+        others=other,
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from stopgrad.cli import encoders, images, reports
 from stopgrad.version import __version__
 
 app = App(
@@ -28,8 +29,16 @@ def train(
     what: Annotated[str, Parameter(help="METHOD[/PRESET], a recipe file, or with --resume a run folder")],
     /,
     *,
-    data: Annotated[str | None, Parameter(help="a folder of images, or scenes; overrides the preset's")] = None,
+    data: Annotated[
+        str | None,
+        Parameter(
+            help="a folder of images, a .zip or .tar[.gz], a .txt of paths, or a set by name (scenes, cifar10, "
+            "stl10:/folder, imagenet:/folder, hf:NAME, ...); overrides the preset's"
+        ),
+    ] = None,
     backbone: Annotated[str | None, Parameter(help="tiny, or any timm model")] = None,
+    init: Annotated[str | None, Parameter(help="weights to begin from: encoder.safetensors, a run, timm:NAME")] = None,
+    baseline: Annotated[str | None, Parameter(help="another encoder to score beside this one; as --init")] = None,
     epochs: int | None = None,
     minutes: Annotated[float | None, Parameter(help="train about this long: becomes a number of epochs")] = None,
     batch_size: int | None = None,
@@ -54,6 +63,8 @@ def train(
     options = api.Options(
         data=data,
         backbone=backbone,
+        init=init,
+        baseline=baseline,
         epochs=epochs,
         batch_size=batch_size,
         image_size=image_size,
@@ -76,9 +87,12 @@ def evaluate(
     what: Annotated[str, Parameter(help="a run folder, or an encoder.safetensors")],
     /,
     *,
-    data: Annotated[str | None, Parameter(help="a folder of images, or scenes; a run's own by default")] = None,
+    data: Annotated[str | None, Parameter(help="any source that train takes; a run's own by default")] = None,
     output: Annotated[Path | None, Parameter(help="also write the rows to this JSON file")] = None,
     seed: Annotated[int, Parameter(help="of the second views and of the selection inside the training split")] = 0,
+    baseline: Annotated[
+        str | None, Parameter(help="another encoder beside it: encoder.safetensors, a run, timm:NAME")
+    ] = None,
     settings: Settings = (),
 ) -> None:
     """Measure what an encoder's features are worth, beside random weights and raw pixels."""
@@ -86,7 +100,7 @@ def evaluate(
     from stopgrad.cli.show import print_scores
     from stopgrad.rundir import as_json, write_bytes
 
-    rows = api.evaluate(what, data=data, seed=seed, settings=settings)
+    rows = api.evaluate(what, data=data, seed=seed, settings=settings, baseline=baseline)
     print_scores(rows)
     if output is not None:
         write_bytes(output, as_json([row.as_dict() for row in rows]))
@@ -115,3 +129,12 @@ def recipes(name: Annotated[str, Parameter(help="a preset, to print it as a reci
     from stopgrad.cli.show import print_recipes
 
     print_recipes(name)
+
+
+app.command(reports.report)
+app.command(images.check)
+app.command(images.views)
+app.command(encoders.export)
+app.command(encoders.embed)
+app.command(encoders.neighbours)
+app.command(encoders.duplicates)

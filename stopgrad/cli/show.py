@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from stopgrad.assemble.train import Finished
     from stopgrad.diagnose import Diagnosis
 
-COLUMNS = ("", "this run", "random", "pixels")
-
 
 def print_finished(run: Finished) -> None:
     """Verdict first, scores beside baselines, where things are."""
@@ -35,13 +33,19 @@ def print_diagnosis(said: Diagnosis) -> None:
 
 def print_scores(results: Sequence[Result]) -> None:
     """A table of what was measured, each row beside its baselines, and the protocol under it."""
-    from stopgrad.eval import rows
+    from stopgrad.eval import columns, rows
+    from stopgrad.reporting.scores import scores
 
-    table = [COLUMNS, *((name, *map(_cell, values)) for name, *values in rows(results))]
-    widths = [max(len(row[i]) for row in table) for i in range(len(COLUMNS))]
+    head = ("", "this run", *columns(results).values())
+    table = [head, *((name, *map(_cell, values)) for name, values in rows(results))]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     print()
     for row in table:
         print("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]))
+    judged = scores(results)
+    for said in judged.sentences if judged else ():
+        if said.warns:
+            print(said.text)
     protocols = dict.fromkeys(result.protocol for result in results if result.name in ("knn_top1", "retrieval_at_1"))
     for protocol in protocols:
         print(f"Protocol: {protocol}")
@@ -83,7 +87,9 @@ def print_recipes(name: str) -> None:
         return
     if name not in RECIPES:
         raise ConfigError(f"recipes: unknown preset {name!r}{did_you_mean(name, RECIPES)}")
-    print(dump(RECIPES[name](), note=f"{name}: {_about(RECIPES[name])}"), end="")
+    paragraphs = (RECIPES[name].__doc__ or "").split("\n\n")
+    told = "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    print(dump(RECIPES[name](), note=f"{name}: {told}"), end="")
 
 
 def _cell(value: float | None) -> str:

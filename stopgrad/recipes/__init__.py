@@ -1,5 +1,6 @@
 """RECIPES: every preset by its name on the command line. A preset is a function that returns a whole Recipe; its
-docstring says what it costs and what is expected of it, with the source."""
+docstring says what it costs and what is expected of it, with the source. `METHOD/folder` depends on the images: what
+composes a run calls `folder.folder` for it (BY_DATA)."""
 
 from __future__ import annotations
 
@@ -8,13 +9,16 @@ from collections.abc import Callable
 from stopgrad.contracts import ConfigError, did_you_mean
 from stopgrad.methods import METHODS
 from stopgrad.recipe import Recipe
-from stopgrad.recipes import simsiam
+from stopgrad.recipes import folder, simsiam
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "simsiam/folder": folder.unseen,
     "simsiam/scenes": simsiam.scenes,
     "simsiam/cifar10": simsiam.cifar10,
     "simsiam/imagenet": simsiam.imagenet,
 }
+
+BY_DATA = ("simsiam/folder",)  # chosen from the images; the function in RECIPES supposes some
 
 
 def recipe_named(name: str) -> Recipe:

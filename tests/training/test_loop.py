@@ -41,6 +41,7 @@ def test_a_run_leaves_every_file_it_promises_and_says_what_it_is(tmp_path: Path)
     left = {path.name for path in run.path.iterdir()}
     assert left == {
         "recipe.yaml", "log.jsonl", "status.json", "checkpoints", "encoder.safetensors", "results.json", "lock",
+        "gallery", "report.html",
     }  # fmt: skip
     assert run.state()["state"] == "finished"
     rows = {row["name"]: row for row in json.loads(run.results.read_text())}

@@ -1,0 +1,300 @@
+"""`stopgrad check`: what a source holds, what would be done with it, what that costs, before anything is trained.
+
+The source is opened as a run opens it, so its store is there when the run starts. Steps, monitors and evaluation are
+rehearsed for some seconds on a copy; nothing is kept of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stopgrad.assemble.api import Options, choose
+from stopgrad.assemble.rehearse import Cost, rehearse
+from stopgrad.contracts import DataError, Images
+from stopgrad.data import BadFile, BadFilesError, Data, open_data
+from stopgrad.data.concerns import concerns
+from stopgrad.data.duplicates import Groups, exact_groups, looks, near_groups
+from stopgrad.data.pack import PackedImages
+from stopgrad.recipe import Recipe
+from stopgrad.training.progress import Progress, time_left
+
+SHOWN = 5  # bad files, groups and members of a group that are printed
+NEAR_IMAGES, NEAR_BYTES = 200_000, 40e9  # near duplicates are looked for among at most so many images and stored bytes
+
+
+@dataclass(slots=True)
+class Preflight:
+    """What was found. `problem` is "" where a run could start, else the sentence that says why it could not."""
+
+    sections: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)  # title, (name, value) lines
+    facts: dict[str, Any] = field(default_factory=dict)  # the same for machines; JSON
+    groups: list[tuple[str, list[str]]] = field(default_factory=list)  # "exact" or "near", names of the images
+    warnings: list[str] = field(default_factory=list)
+    problem: str = ""
+
+    def section(self, title: str, *lines: tuple[str, str]) -> None:
+        self.sections.append((title, list(lines)))
+
+
+def check(
+    source: str,
+    *,
+    method: str = "simsiam",
+    minutes: float = 0.0,
+    options: Options | None = None,
+    timed: bool = True,
+    progress: Progress | None = None,
+) -> Preflight:
+    """Looks at `source` as a run of `method` (METHOD[/PRESET] or a recipe file) would use it.
+
+    minutes: how long the run may train; 0: as the preset says.  timed: rehearse steps and evaluation, for time and
+    memory. Raises ConfigError, MissingInputError and StorageError; what is wrong with the images is in `.problem`.
+    """
+    progress = progress or Progress()
+    options = dataclasses.replace(options or Options(), data=source)
+    found = Preflight()
+    recipe, reasons = choose(method, options, minutes)
+    try:
+        data = open_data(recipe.data, recipe.views.image_size, progress=progress.reading)
+    except BadFilesError as error:
+        found.problem = str(error)
+        found.section("Images", *_bad_lines(error.bad))
+        found.facts["bad"] = [dataclasses.asdict(item) for item in error.bad]
+        return found
+    except DataError as error:
+        found.problem = str(error)
+        return found
+    _count(found, data)
+    _measure_sizes(found, data, recipe)
+    progress.say("looking for duplicates")
+    _find_copies(found, data)
+    found.warnings = [*concerns(data, recipe.views.image_size, found.facts), *found.warnings]
+    _suggest(found, data, recipe, reasons, source, method, minutes)
+    if timed:
+        try:
+            progress.say("timing some steps, an evaluation and the report")
+            _say_cost(found, rehearse(recipe, data, minutes, progress), recipe.loop.batch_size)
+        except DataError as error:  # fewer images than a batch
+            found.problem = str(error)
+    _say_storage(found, data)
+    told = found.facts["copied"] or found.facts["one_colour"]
+    notes = [note for note in data.notes if not (told and ("duplicates of others" in note or "one colour" in note))]
+    if notes:
+        found.section("Notes", *(("", note) for note in notes))
+    if found.warnings:
+        found.section("Warnings", *(("", warning) for warning in found.warnings))
+    found.facts |= {"warnings": found.warnings, "notes": list(data.notes), "problem": found.problem}
+    return found
+
+
+# --- what is there ----------------------------------------------------------------------------------------------------
+
+
+def _count(found: Preflight, data: Data) -> None:
+    train, test = len(data.train), len(data.test)
+    lines = [("counted", f"{train:,} for training, {test:,} for the test ({data.split_rule})")]
+    of_class = np.bincount(data.train.labels, minlength=len(data.classes)) if data.train.labels is not None else None
+    if of_class is not None and len(of_class):
+        least, most = int(of_class.min()), int(of_class.max())
+        named = ", ".join(data.classes[:8]) + (", ..." if len(data.classes) > 8 else "")
+        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        lines.append(("classes", f"{len(data.classes):,} with {each} training images each: {named}"))
+        lines.append(("", "used by the evaluation alone; no label reaches a method"))
+    else:
+        lines.append(("classes", "none; scores that need labels are left out"))
+    lines += _bad_lines(data.bad)
+    lines.append(("ignored", f"{data.ignored:,} files that are no images"))
+    found.section("Images", *lines)
+    found.facts |= {
+        "source": data.name,
+        "train": train,
+        "test": test,
+        "split": data.split_rule,
+        "classes": {} if of_class is None else dict(zip(data.classes, of_class.tolist())),
+        "bad": [dataclasses.asdict(item) for item in data.bad],
+        "ignored": data.ignored,
+    }
+
+
+def _bad_lines(bad: Iterable[BadFile]) -> list[tuple[str, str]]:
+    bad = list(bad)
+    if not bad:
+        return [("bad", "none")]
+    reasons = Counter(item.reason.partition(" (")[0] for item in bad)
+    lines = [("bad", f"{len(bad):,}: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(6)))]
+    lines += [("", f"{item.path}: {item.reason}") for item in bad[:SHOWN]]
+    return [*lines, *([("", f"and {len(bad) - SHOWN:,} more")] if len(bad) > SHOWN else [])]
+
+
+def _measure_sizes(found: Preflight, data: Data, recipe: Recipe) -> None:
+    sizes = np.concatenate([_sizes(images) for images in _splits(data)])  # [N, 2]
+    short, long = sizes.min(axis=1), sizes.max(axis=1)
+    aspect = sizes[:, 1] / sizes[:, 0]
+    bounded = int((long == recipe.data.max_side).sum())
+    channels, depth = recipe.data.channels, recipe.data.depth
+    lines = [
+        ("shorter side", f"{_three(short)} pixels (least, median, most)"),
+        ("longer side", f"{_three(long)} pixels"),
+        ("width / height", _three(aspect, "{:.2f}")),
+        ("channels", f"{channels} of {depth} bits, as stored"),
+    ]
+    if bounded and recipe.data.max_side > recipe.views.image_size:
+        lines.append(("", f"{bounded:,} are stored with a longer side of {recipe.data.max_side} (data.max_side)"))
+    found.section("Sizes", *lines)
+    found.facts |= {
+        "shorter_side": _numbers(short),
+        "longer_side": _numbers(long),
+        "aspect": _numbers(aspect),
+        "channels": channels,
+        "depth": depth,
+        "largest_stored": recipe.data.max_side,
+    }
+
+
+def _splits(data: Data) -> list[Images]:
+    return [data.train] if data.test is data.train else [data.train, data.test]
+
+
+def _sizes(images: Images) -> NDArray[np.int64]:
+    if isinstance(images, PackedImages):
+        return images.pack.sizes[images.rows]
+    return np.array([images[i].shape[:2] for i in range(len(images))], np.int64).reshape(-1, 2)
+
+
+def _three(values: NDArray[Any], form: str = "{:.0f}") -> str:
+    return " / ".join(form.format(value) for value in _numbers(values))
+
+
+def _numbers(values: NDArray[Any]) -> list[float]:
+    return [round(float(value), 4) for value in (values.min(), np.median(values), values.max())]
+
+
+def _find_copies(found: Preflight, data: Data) -> None:
+    splits = _splits(data)
+    where = [(images, i) for images in splits for i in range(len(images))]
+    total = len(where)
+    content = np.concatenate([i.pack.hashes[i.rows] for i in splits if isinstance(i, PackedImages)])  # [N]
+    exact = exact_groups(content)
+    stored = sum(float(_sizes(images).prod(axis=1).sum()) * _itemsize(images) for images in splits)
+    most = max(1, min(total, NEAR_IMAGES, int(total * NEAR_BYTES / max(stored, 1.0))))
+    chosen = np.unique(np.linspace(0, total - 1, most).astype(np.int64))
+    seen = looks(images[i] for images, i in (where[int(n)] for n in chosen))
+    distinct = _first_of_each(content[chosen])
+    near = near_groups(dataclasses.replace(seen, hashes=seen.hashes[distinct], thumbs=seen.thumbs[distinct]))
+    near = [chosen[distinct[group]] for group in near]
+    flat = int(seen.flat.sum())
+
+    def names(groups: Groups) -> list[list[str]]:
+        return [[where[int(n)][0].name(where[int(n)][1]) for n in group] for group in groups]
+
+    copied, alike = (sum(len(group) - 1 for group in groups) for groups in (exact, near))
+    sampled = f" (looked for among {len(chosen):,})" if len(chosen) < total else ""
+    found.groups = [*(("exact", group) for group in names(exact)), *(("near", group) for group in names(near))]
+    lines = []
+    for kind, groups, count, how in (
+        ("exact", exact, copied, "byte for byte"),
+        ("near", near, alike, "by their looks"),
+    ):
+        some = f" in {len(groups):,} group{'s' * (len(groups) != 1)}" if groups else ""
+        told = f"{count:,} of {total:,} are copies of another image, {how}{some}" if count else f"none, {how}"
+        lines.append((kind, told + (sampled if kind == "near" else "")))
+        lines += [("", _group(group)) for group in names(groups[:SHOWN])]
+        shared = sum(int(group[0]) < len(data.train) <= int(group[-1]) for group in groups)
+        if shared:
+            lines.append(("", f"{shared:,} of these groups stand in both the training and the test part"))
+    lines.append(("one colour", f"{flat:,} of {len(chosen):,}" if flat else "none"))
+    found.section("Duplicates", *lines)
+    found.facts |= {
+        "images": total,
+        "copied": copied,
+        "exact_groups": len(exact),
+        "near": alike,
+        "near_groups": len(near),
+        "near_looked_at": len(chosen),
+        "one_colour": flat,
+    }
+    if alike > total / 10:
+        found.warnings.append(f"{alike:,} of {total:,} images nearly repeat another: less to learn from than it seems")
+
+
+def _first_of_each(content: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Positions without exact copies: a near duplicate is told of once, and not again as a copy."""
+    return np.sort(np.unique(content, return_index=True)[1]).astype(np.int64)
+
+
+def _itemsize(images: Images) -> int:
+    return images.pack.channels * images.pack.pixels.itemsize if isinstance(images, PackedImages) else 3
+
+
+def _group(names: list[str]) -> str:
+    return "  ".join(names[:SHOWN]) + (f"  and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
+
+
+# --- what would be done -----------------------------------------------------------------------------------------------
+
+
+def _suggest(
+    found: Preflight, data: Data, recipe: Recipe, reasons: tuple[str, ...], source: str, method: str, minutes: float
+) -> None:
+    spent = f" --minutes {minutes:g}" if minutes else ""
+    lines = [("", reason) for reason in reasons]
+    if not reasons:
+        lines = [
+            ("", f"{method}: image_size {recipe.views.image_size}, {recipe.backbone.name}, {recipe.loop.epochs} epochs")
+        ]
+    lines.append(("start it", f"stopgrad train {method} --data {shlex.quote(source)}{spent}"))
+    lines.append(("see the views", f"stopgrad views {method} --data {shlex.quote(source)} -o views.png"))
+    found.section("Suggested", *lines)
+    found.facts["settings"] = list(reasons)
+
+
+# --- what it would cost -----------------------------------------------------------------------------------------------
+
+
+def _say_cost(found: Preflight, cost: Cost, batch: int) -> None:
+    of_steps = f"{cost.steps:,} steps of {batch}, {cost.step:.3f} s each and {cost.watching:.3f} s of watching"
+    found.section(
+        "Time, measured here",
+        ("training", f"{_clock(cost.training)}: {of_steps}"),
+        ("", f"{batch / (cost.step + cost.watching):,.0f} images/s, {cost.epochs} epochs"),
+        ("evaluation", _clock(cost.evaluation)),
+        ("report", _clock(cost.report)),
+        ("together", f"{_clock(cost.seconds)} on this machine as busy as it is now, once the images are stored"),
+    )
+    where = "of the GPU" if cost.on_gpu else "of the training"
+    found.section("Memory", (where, f"about {cost.memory / 1e9:.1f} GB at its peak"))
+    found.facts |= {
+        "seconds": round(cost.seconds, 1),
+        "training_seconds": round(cost.training, 1),
+        "evaluation_seconds": round(cost.evaluation, 1),
+        "report_seconds": round(cost.report, 1),
+        "step_seconds": round(cost.step, 4),
+        "steps": cost.steps,
+        "memory_bytes": round(cost.memory),
+    }
+
+
+def _say_storage(found: Preflight, data: Data) -> None:
+    if not isinstance(data.train, PackedImages):
+        return
+    folder = data.train.pack.folder
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    line = ("of the store", f"{size / 1e9:.2f} GB on disk in {folder}; safe to delete, made again when needed")
+    memory = next((lines for title, lines in found.sections if title == "Memory"), None)
+    if memory is None:
+        found.section("Memory", line)
+    else:
+        memory.append(line)
+    found.facts["store_bytes"] = size
+
+
+def _clock(seconds: float) -> str:
+    return f"{time_left(seconds)} {'h' if seconds >= 3600 else 'min'}"

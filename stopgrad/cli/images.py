@@ -1,0 +1,88 @@
+"""The commands that look at images before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Settings = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", consume_multiple=True, negative="", help="any setting, as a.b=c; may be repeated"),
+]
+
+
+def check(
+    source: Annotated[str, Parameter(help="images: whatever --data of train takes")],
+    /,
+    *,
+    method: Annotated[str, Parameter(help="METHOD[/PRESET] or a recipe file: the run to prepare")] = "simsiam",
+    minutes: Annotated[float, Parameter(help="how long it may train; 0: as long as its settings say")] = 0.0,
+    duplicates: Annotated[Path | None, Parameter(name=["--duplicates", "-o"], help="all groups, as CSV")] = None,
+    json: Annotated[Path | None, Parameter(help="everything that was found, for machines")] = None,
+    time: Annotated[bool, Parameter(help="rehearse some steps, for the time and memory of the run")] = True,
+    settings: Settings = (),
+) -> None:
+    """Look at images before training: what is there, what would be done, what it costs.
+
+    Exit code 65 where no run could start. Images are decoded once and kept, so the run after it starts at once.
+    """
+    from stopgrad.assemble import api
+    from stopgrad.assemble.preflight import check as look
+    from stopgrad.cli import printable
+    from stopgrad.contracts import ConfigError, DataError
+    from stopgrad.rundir import as_json, write_bytes
+
+    if not 0 <= minutes < 1e6:
+        raise ConfigError(f"--minutes must be 0 or more, got {minutes}")
+    options = api.Options(settings=settings)
+    found = look(source, method=method, minutes=minutes, options=options, timed=time)
+    for title, lines in found.sections:
+        width = max((len(name) for name, _ in lines), default=0)
+        print(f"\n{title}")
+        for name, value in lines:
+            print(printable(f"  {name.ljust(width)}  {value}" if width else f"  {value}"))
+    if duplicates is not None:
+        write_bytes(duplicates, _as_csv(found.groups))
+        print(f"\n{len(found.groups):,} groups of duplicates in {duplicates}")
+    if json is not None:
+        write_bytes(json, as_json({**found.facts, "problem": found.problem}))
+    if found.problem:
+        raise DataError(found.problem)
+    print("\nA run can start.")
+
+
+def _as_csv(groups: list[tuple[str, list[str]]]) -> bytes:
+    """group, kind, path (escaped): a line an image."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["group", "kind", "path"])
+    for number, (kind, names) in enumerate(groups, 1):
+        writer.writerows((number, kind, name) for name in names)
+    return text.getvalue().encode("utf-8")
+
+
+def views(
+    method: Annotated[str, Parameter(help="METHOD[/PRESET] or a recipe file")],
+    /,
+    *,
+    data: Annotated[str | None, Parameter(help="images; the preset's own by default")] = None,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="the picture: .png, .jpg or .webp")] = Path(
+        "views.png"
+    ),
+    images: Annotated[int, Parameter(help="rows, 1 to 64")] = 8,
+    image_size: Annotated[int | None, Parameter(help="side of a view, pixels")] = None,
+    seed: Annotated[int | None, Parameter(help="which images, and their views")] = None,
+    settings: Settings = (),
+) -> None:
+    """Draw what a method would see of some images, before anything is trained."""
+    from stopgrad.assemble import api
+    from stopgrad.assemble.draw_views import draw_views
+
+    options = api.Options(data=data, image_size=image_size, seed=seed, settings=settings)
+    path, rows = draw_views(method, output, options=options, images=images)
+    print(f"{path}: {rows} images, each beside its views of three epochs")
