@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "diagnose_run", "embed", "evaluate", "export", "load", "report", "train"]
 
-WHERE = {  # of what is not in assemble/api.py
+WHERE = {
     "embed": "stopgrad.assemble.use",
     "export": "stopgrad.assemble.use",
     "report": "stopgrad.assemble.report",

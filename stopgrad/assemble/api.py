@@ -18,11 +18,13 @@ from stopgrad.contracts import ConfigError, DataError, MissingInputError, Result
 from stopgrad.data import DataConfig
 from stopgrad.data.sources import SCENES, absolute
 from stopgrad.methods import METHODS
+from stopgrad.nn.config import BackboneConfig
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump, named_settings, override
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.recipes import BY_DATA, recipe_named
 from stopgrad.recipes.folder import DECIDES, TYPICAL, folder, told
+from stopgrad.recipes.simsiam import with_backbone
 from stopgrad.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) 
         options = dataclasses.replace(options, backbone=start.backbone, settings=asked)
     source, chosen = _source(options), None
     reasons: dict[str, str] = {}
+    ours = False  # a preset, whose heads and rate may follow the backbone; what a user has written stays
     if not isinstance(recipe, Recipe):
         text = str(recipe)
         is_file = text.endswith((".yaml", ".yml")) or Path(text).is_file()
@@ -94,8 +97,13 @@ def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) 
             chosen = recipe
         else:
             recipe = recipe_named(text)
+        ours = not is_file
     if options.backbone not in (None, recipe.backbone.name):  # its stem and width were the other backbone's
-        recipe = dataclasses.replace(recipe, backbone=type(recipe.backbone)())
+        if ours:
+            chosen, more = with_backbone(recipe, options.backbone)
+            recipe, reasons = chosen, {**reasons, **more}
+        else:
+            recipe = dataclasses.replace(recipe, backbone=BackboneConfig(name=options.backbone))
     plain_options = dataclasses.replace(options, data=None)
     if options.data is not None:  # not through YAML: a folder may be called 2024 or `no`
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, source=source))

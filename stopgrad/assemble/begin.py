@@ -57,7 +57,7 @@ def read_start(init: str) -> Start:
         backbone, preprocess = described["backbone"], Preprocess.from_dict(described["preprocess"])
         settings = (
             f"backbone.stem={backbone['stem']}",
-            f"backbone.width={int(backbone['width'])}",
+            *([f"backbone.width={int(backbone['width'])}"] if backbone["name"] == "tiny" else []),
             f"data.channels={preprocess.channels}",
             f"data.depth={preprocess.depth}",
             f"views.mean={list(preprocess.mean)}",

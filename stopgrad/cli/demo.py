@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from stopgrad.assemble import api
+from stopgrad.assemble.report import report
 from stopgrad.cli.show import print_diagnosis, print_scores
 from stopgrad.contracts import ConfigError, StopgradError
 from stopgrad.reporting.terminal import chart, curves
 from stopgrad.rundir import RunDir
 
 RUNS = Path("runs")
-HEALTHY, COLLAPSED = RUNS / "demo", RUNS / "demo-collapsed"
+HEALTHY, COLLAPSED, PAGE = RUNS / "demo", RUNS / "demo-collapsed", RUNS / "demo-report.html"
 MINUTES, COLLAPSED_MINUTES = 4.0, 1.0
 INTERRUPTED = 130
 # Without stop-gradient nothing is claimed about scores, so its evaluation is the short one.
@@ -49,8 +50,12 @@ def main() -> int:
         print_diagnosis(finished.diagnosis)
     print("\nWhat the healthy run's features are worth (scenes-v1 is synthetic):")
     print_scores(healthy.results)
+    try:
+        page = f"\n  {report([HEALTHY, COLLAPSED], PAGE)}    both runs side by side; open it in a browser"
+    except StopgradError as error:  # two good runs are not lost by a page
+        page = f"\n  no report: {error}"
     print(
-        f"\nWhere to look next:"
+        f"\nWhere to look next:{page}"
         f"\n  {HEALTHY}/log.jsonl, results.json, encoder.safetensors    what a run leaves"
         f"\n  .venv/bin/stopgrad diagnose {COLLAPSED}       the verdict again, from the log"
         f"\n  .venv/bin/stopgrad train simsiam --data DIR --minutes 30   your own images"

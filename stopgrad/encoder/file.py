@@ -67,9 +67,12 @@ def encoder_bytes(encoder: Encoder) -> bytes:
 def description(encoder: Encoder) -> str:
     """What stands beside the weights in every format, as JSON: architecture and preprocessing."""
     config = encoder.config
+    backbone: dict[str, Any] = {"name": config.name, "stem": config.stem}
+    if config.name == "tiny":  # nothing else has a width to choose
+        backbone["width"] = config.width
     described: dict[str, Any] = {
         "format": FORMAT,
-        "backbone": {"name": config.name, "stem": config.stem, "width": config.width},
+        "backbone": backbone,
         "preprocess": encoder.preprocess.as_dict(),
     }
     return json.dumps(described, sort_keys=True)
@@ -86,13 +89,18 @@ def load_encoder(path: Path) -> Encoder:
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error})") from error
     try:
-        config = BackboneConfig(**described["backbone"])
+        config = BackboneConfig(**_own(described["backbone"]))
         preprocess = Preprocess.from_dict(described["preprocess"])
         backbone = build_backbone(config, preprocess.channels, preprocess.image_size, seed=0)
         backbone.load_state_dict(tensors)
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: weights and description do not fit ({str(error).splitlines()[0]})") from error
     return Encoder(backbone.eval(), preprocess, config)
+
+
+def _own(backbone: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the backbone; files of version 0.1 name a width beside those that have none."""
+    return {key: value for key, value in backbone.items() if key != "width" or backbone["name"] == "tiny"}
 
 
 def _described(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Backbones: crops [B, C, S, S] -> [B, dim]. `tiny` is ours, everything else is timm's with its classifier removed.
 
 `tiny` is a residual net for CPUs at 32 pixels: a stride-2 stem and three stages of one basic block (He et al. 2015),
-64, 128 and 256 channels wide. How it was chosen stands in docs/tiny.md.
+32, 64 and 128 channels wide. How it was chosen stands in docs/tiny.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class BasicBlock(nn.Module):
 
 
 class Tiny(nn.Module):
-    """Stride-2 stem, three stages of one block, average pooling. 1.2 million parameters at width 64."""
+    """Stride-2 stem, three stages of one block, average pooling. 0.3 million parameters at width 32."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

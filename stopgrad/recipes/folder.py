@@ -20,6 +20,7 @@ from stopgrad.nn.config import BackboneConfig
 from stopgrad.optim.config import OptimConfig
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.typed import plain
+from stopgrad.recipes.simsiam import TINY_BATCH, TINY_HEADS, TINY_RATE
 from stopgrad.training.config import LoopConfig, WatchConfig
 from stopgrad.views.config import CropConfig, ViewsConfig
 from stopgrad.views.presets import PRESETS
@@ -43,7 +44,7 @@ RESNET50_FROM = 128  # pixels
 
 # --- batch ---
 STEPS_PER_EPOCH = 10  # at least, where there are images enough: batch norm moves once a step
-SMALLEST_BATCH, LARGEST_CPU_BATCH, LARGEST_GPU_BATCH = 16, 128, 512  # 128: simsiam/scenes; 512: the paper
+SMALLEST_BATCH, LARGEST_CPU_BATCH, LARGEST_GPU_BATCH = 16, TINY_BATCH, 512  # tiny's, the paper's
 # Activations of one view of 224 pixels in bfloat16, MB: read off ResNet's layer sizes, not measured.
 VIEW_MB = {"resnet18": 13.0, "resnet50": 50.0}
 SMALL_STEM_FACTOR = 16.0  # the 3x3 stem without pooling keeps maps four times as wide and high
@@ -164,9 +165,8 @@ def _backbone(it: _Choice, size: int, images: int) -> tuple[BackboneConfig, SimS
         found, why = "resnet18", f"{it.machine.gpu}, {less}"
     name = it.take("backbone.name", found, why)
     if name == "tiny":
-        it.reasons["optim.base_lr"] = "as simsiam/scenes, with its smaller heads: measured for short runs of tiny"
-        heads = SimSiamConfig(projector=ProjectorConfig(layers=2, hidden=1024, dim=1024), predictor_hidden=256)
-        return BackboneConfig(name=name), heads, OptimConfig(base_lr=0.12, weight_decay=5e-4)
+        it.reasons["optim.base_lr"] = "with smaller heads: what tiny was measured with (docs/tiny.md)"
+        return BackboneConfig(name=name), TINY_HEADS, TINY_RATE
     small = size <= BLUR_ABOVE
     it.reasons["optim.base_lr"] = f"as simsiam/{'cifar10' if small else 'imagenet'}, the paper's"
     heads = SimSiamConfig(projector=ProjectorConfig(layers=2 if small else 3))

@@ -65,7 +65,7 @@ def test_a_wrong_backbone_says_what_to_do(config: dict[str, str], message: str) 
         build_backbone(BackboneConfig(**config), 3, 32, 0)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("config", [{"width": 30}, {"name": "resnet18", "width": 32}])
+@pytest.mark.parametrize("config", [{"width": 30}, {"name": "resnet18", "width": 64}])
 def test_a_width_that_nobody_could_use_is_refused(config: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"backbone\.width"):
         BackboneConfig(**config)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stopgrad.assemble.api import Options, choose
 from stopgrad.contracts import ConfigError, MissingInputError
 from stopgrad.recipe import from_dict
 from stopgrad.recipe.text import dump, load, override, parse
@@ -165,3 +166,22 @@ def test_every_setting_has_a_type_the_reader_understands() -> None:
                 walk(inner)
 
     walk(recipe)
+
+
+def test_tiny_brings_its_own_heads_batch_and_rate_to_any_preset_and_says_so() -> None:
+    recipe, why = choose("simsiam/cifar10", Options(backbone="tiny", settings=("optim.base_lr=0.1",)))
+    scenes = RECIPES["simsiam/scenes"]()
+    assert (recipe.loop.batch_size, recipe.method.projector) == (scenes.loop.batch_size, scenes.method.projector)
+    assert recipe.optim.base_lr == 0.1
+    assert recipe.loop.epochs == 800
+    assert any(line.startswith("loop.batch_size ") for line in why)
+    assert not any(line.startswith("optim.base_lr") for line in why)  # the user's is not explained
+    other, why = choose("simsiam/cifar10", Options(backbone="resnet50"))
+    assert (other.loop.batch_size, other.optim.base_lr, why) == (512, 0.03, ())
+
+
+def test_what_a_user_has_written_keeps_its_rate_with_another_backbone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(dump(RECIPES["simsiam/cifar10"](), note=""))
+    recipe, why = choose(path, Options(backbone="tiny"))
+    assert (recipe.backbone.name, recipe.loop.batch_size, why) == ("tiny", 512, ())
