@@ -18,8 +18,8 @@ VERDICTS = ("healthy", "collapsed", "partly_collapsed", "not_learning", "diverge
 
 # Thresholds; the runs they were fitted on, `make demo` among them, stand in docs/verdict.md
 POINT = 0.05  # std_ratio: all outputs alike
-FLAT_RANK, FLAT_SHARE = 3.0, 0.2  # rank of z: about a line, or so small a part of what it was
-FLAT_STD = 0.9  # and std_ratio below this
+FLAT_RANK, FLAT_SHARE = 3.0, 0.15  # rank of z: about a line, or so small a part of what it was
+FLAT_STD = 0.85  # and std_ratio below this
 HALF = 0.5  # rank of h, of what it was before the first step
 UNLEARNT = 0.6  # cosine of prediction and target, as a part of the cosine of the two projections
 EARLY_STEPS, EARLY_EPOCHS = 60, 1  # until both are over only a collapse or a divergence can be told
@@ -28,7 +28,7 @@ PATIENCE_STEPS = 1000  # before this many steps features that have not moved yet
 FEW_DISTINCT = 0.5  # share of held-out images that differ from each other
 FLAT_PIXELS = 1e-3  # std of normalised pixels over images, mean over pixels
 SMALL_BATCH = 8  # images a batch norm sees; with fewer its output is nearly a sign
-PAPER_LR, HIGH_LR = 0.05, 10.0  # SimSiam, section 3; and how many times that is too much
+PAPER_LR, HIGH_LR = 0.05, 40.0  # SimSiam, section 3; and how many times that is too much: `tiny` is healthy at 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,8 @@ def verdict(line: Mapping[str, Any], start: Mapping[str, Any]) -> str:
     std, rank_z, rank_h = (line.get(name) for name in ("std_ratio", "rank_z", "rank_h"))
     if std is None or rank_z is None or rank_h is None:
         return "diverged"
-    flat = std < FLAT_STD and rank_z < max(FLAT_RANK, FLAT_SHARE * start["rank_z"])
+    few = rank_z < max(FLAT_RANK, FLAT_SHARE * start["rank_z"])
+    flat = few and std < FLAT_STD
     shrunk = rank_h < HALF * start["rank_h"]
     agreement = line.get("agreement")
     # a collapse is a solution: predictions meet their targets, because nothing is left to predict
@@ -86,7 +87,8 @@ def verdict(line: Mapping[str, Any], start: Mapping[str, Any]) -> str:
         return "too_early"
     if not learnt:
         return "not_learning"
-    if flat or shrunk:
+    # a random ResNet's features fill more directions than what it learns first: fewer of h alone are no sign so early
+    if flat or (shrunk and (few or line["step"] >= PATIENCE_STEPS)):
         return "partly_collapsed"
     if _moved(line, start):
         return "healthy"
@@ -124,9 +126,6 @@ def explain(token: str, history: Sequence[Mapping[str, Any]], recipe: Mapping[st
     per_norm = loop["batch_size"] // loop["accumulate"]
     if per_norm < SMALL_BATCH:
         return "optimiser", f"batch norm sees {per_norm} images at a time", f"{again} --batch-size 64"
-    if optim["base_lr"] > HIGH_LR * PAPER_LR:
-        found = f"base learning rate {optim['base_lr']:g}, the paper uses {PAPER_LR:g}"
-        return "optimiser", found, f"{again} --set optim.base_lr={PAPER_LR:g}"
     if method.get("target") == "shared":
         found = "no stop-gradient: gradient flows into both views"
         return "method", found, f"{again} --set method.target=stop_gradient"
@@ -135,6 +134,9 @@ def explain(token: str, history: Sequence[Mapping[str, Any]], recipe: Mapping[st
         return "method", found, f"{again} --set method.predictor=mlp"
     if method.get("predictor") == "frozen":
         return "method", "the predictor is frozen at random weights", f"{again} --set method.predictor=mlp"
+    if optim["base_lr"] > HIGH_LR * PAPER_LR:
+        found = f"base learning rate {optim['base_lr']:g}, the paper uses {PAPER_LR:g}"
+        return "optimiser", found, f"{again} --set optim.base_lr={PAPER_LR:g}"
     if token == "diverged":
         found = "loss or gradient is not finite"
         return "optimiser", found, f"{again} --set optim.base_lr={optim['base_lr'] / 10:g} optim.warmup_epochs=1"

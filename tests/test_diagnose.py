@@ -63,6 +63,13 @@ def test_features_that_have_not_moved_yet_are_given_time() -> None:
     assert said(UNLEARNT, step=PATIENCE_STEPS - 1).verdict == "not_learning"
 
 
+def test_a_backbone_that_loses_directions_while_the_projection_keeps_them_is_given_time() -> None:
+    shrunk = {**HEALTHY, "rank_h": 20.0}
+    assert said(shrunk, step=PATIENCE_STEPS - 1).verdict == "healthy"
+    assert said({**shrunk, "separation_h": 80.0}, step=PATIENCE_STEPS - 1).verdict == "too_early"
+    assert said({**shrunk, "rank_z": 10.0}, step=PATIENCE_STEPS - 1).verdict == "partly_collapsed"
+
+
 def test_a_label_does_not_change_what_is_said() -> None:
     assert said({**STILL, "knn_top1": 99.0}) == said({**STILL, "knn_top1": 1.0})
 

@@ -16,7 +16,7 @@ from stopgrad.views.presets import PRESETS
 # What `tiny` is trained with, whatever the images: a run of minutes on a CPU has few steps, so they are many of few
 # images at a high rate, through heads in proportion to its width. Measured: docs/tiny.md.
 TINY_BATCH = 64
-TINY_RATE = OptimConfig(base_lr=0.24, weight_decay=5e-4)
+TINY_RATE = OptimConfig(base_lr=0.96, weight_decay=5e-4)
 TINY_HEADS = SimSiamConfig(projector=ProjectorConfig(layers=2, hidden=1024, dim=1024), predictor_hidden=256)
 
 

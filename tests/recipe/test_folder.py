@@ -9,7 +9,7 @@ from PIL import Image
 from stopgrad.assemble import api
 from stopgrad.contracts import ConfigError
 from stopgrad.data.probe import Machine, Probe, probe, this_machine
-from stopgrad.data.sources import DataConfig
+from stopgrad.data.sources import DataConfig, open_data
 from stopgrad.recipe.text import dump, load
 from stopgrad.recipes import RECIPES
 from stopgrad.recipes.folder import folder
@@ -117,6 +117,17 @@ def test_a_probe_of_deep_and_many_band_files(tmp_path: Path) -> None:
     assert (found.channels, found.deep, found.short) == (1, 1.0, 40)
     found = probe(str(bands), DataConfig())
     assert (found.channels, found.deep, found.short, found.long) == (6, 1.0, 30, 40)
+
+
+def test_transparency_of_a_tiff_is_no_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOPGRAD_CACHE", str(tmp_path / ".cache"))
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 4), np.uint8)
+        Image.fromarray(pixels[:, :, :2], "LA").save(tmp_path / f"{i}.tif")
+    assert probe(str(tmp_path), DataConfig()).channels == 1
+    data = open_data(DataConfig(source=str(tmp_path), channels=1), 32)
+    assert data.train[0].shape == (40, 50, 1)
+    assert any("had transparency, laid on white" in note for note in data.notes)
 
 
 def test_method_with_data_chooses_and_says_why_and_the_recipe_runs_again_as_is(

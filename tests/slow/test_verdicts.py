@@ -12,7 +12,7 @@ from stopgrad.training.progress import Progress
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SHORT = ("eval={linear: none, random_seeds: 1, k: [20]}", "seed=11")
+SHORT = ("eval={linear: none, random_seeds: 1, k: [20]}", "seed=11", "loop.batch_size=128", "optim.base_lr=0.12")
 BROKEN: dict[str, tuple[tuple[str, ...], set[str], str]] = {
     "no stop-gradient": (("method.target=shared",), {"collapsed"}, "method"),
     "no predictor": (("method.predictor=none",), {"collapsed"}, "method"),
@@ -42,6 +42,7 @@ HEALTHY: dict[str, tuple[int, tuple[str, ...]]] = {
     "asymmetric": (15, ("method.pairs=asymmetric",)),
     "resnet18": (15, ("backbone={name: resnet18, stem: standard}",)),
     "another seed": (15, ("seed=23",)),
+    "the preset": (10, ("loop.batch_size=64", "optim.base_lr=0.96")),
 }
 ALARMS = {"collapsed", "partly_collapsed", "not_learning", "diverged"}
 
@@ -54,7 +55,7 @@ def run(tmp_path: Path, *settings: str, epochs: int = 8) -> Finished:
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_run_has_its_verdict_and_its_cause(name: str, tmp_path: Path) -> None:
     settings, verdicts, cause = BROKEN[name]
-    said = run(tmp_path, *settings).diagnosis
+    said = run(tmp_path, "backbone.width=64", *settings).diagnosis
     assert said.verdict in verdicts, said
     assert said.cause == cause, said
 
@@ -63,7 +64,7 @@ def test_a_broken_run_has_its_verdict_and_its_cause(name: str, tmp_path: Path) -
 def test_a_healthy_run_raises_no_alarm(name: str, tmp_path: Path) -> None:
     """Healthy by its labels, which the verdict never sees: then it says so at the end, and nothing else on the way."""
     epochs, settings = HEALTHY[name]
-    finished = run(tmp_path, "loop.batch_size=128", *settings, epochs=epochs)
+    finished = run(tmp_path, *settings, epochs=epochs)
     scores = {row.name: row.value for row in finished.results if isinstance(row.value, float)}
     gain = scores["knn_top1"] - scores["baseline_random_knn_top1"]
     assert gain >= 5, f"kNN is {gain:.1f} points above random weights: this run is no example of a healthy one"
