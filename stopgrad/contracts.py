@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LARGEST_IMAGE, MOST_CHANNELS = 4096, 64  # a side in pixels; what a view or an encoder may have
+
+
 # --- what is handed on ------------------------------------------------------------------------------------------------
 
 
@@ -129,10 +132,26 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """Raises ConfigError, KeyError or TypeError for values that are none."""
-        if values.get("depth", 8) not in (8, 16):
-            raise ConfigError(f"preprocess: depth must be 8 or 16 bits, got {values['depth']!r}")
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        """Raises ConfigError, KeyError or TypeError for values that are none: they may be a stranger's."""
+        found = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        if found.depth not in (8, 16):
+            raise ConfigError(f"preprocess: depth must be 8 or 16 bits, got {found.depth!r}")
+        for name, most in (("image_size", LARGEST_IMAGE), ("channels", MOST_CHANNELS)):
+            value = getattr(found, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise ConfigError(f"preprocess: {name} must be 1 to {most}, got {value!r}")
+        if not _is_number(found.crop_fraction) or not 0.01 <= found.crop_fraction <= 1:
+            raise ConfigError(f"preprocess: crop_fraction must be 0.01 to 1, got {found.crop_fraction!r}")
+        for name, given in (("mean", found.mean), ("std", found.std)):
+            if len(given) != found.channels or not all(map(_is_number, given)):
+                raise ConfigError(f"preprocess: {name} must be {found.channels} finite numbers, got {given!r}")
+        if min(found.std) <= 0:
+            raise ConfigError(f"preprocess: std must be above 0, got {found.std!r}")
+        return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 # --- errors a user can meet -------------------------------------------------------------------------------------------

@@ -51,6 +51,17 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise storage_error(path, error, len(data)) from error
 
 
+def check_place(path: Path) -> None:
+    """Raises StorageError where `write_bytes` could not write: to be told before hours of work and not after."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise storage_error(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise storage_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def as_json(value: object) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
@@ -63,7 +74,9 @@ def storage_error(path: Path, error: OSError, needed: int = 0) -> StorageError:
             return StorageError(
                 f"{path}: disk full: needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB free; free some, then --resume"
             )
-    return StorageError(f"{path}: can't be written ({error.strerror or error}); check the folder, or choose --out")
+    return StorageError(
+        f"{path}: can't be written ({error.strerror or error}); check the folder, or choose another place"
+    )
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,11 +6,13 @@ import os
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
+from stopgrad.assemble.begin import read_start
 from stopgrad.contracts import CheckpointError, MissingInputError, Preprocess
 from stopgrad.encoder import load_encoder, save_encoder
 from stopgrad.nn.backbones import build_backbone
@@ -119,3 +121,61 @@ def test_nothing_in_the_package_loads_a_program() -> None:
     }
     assert "torch.export.export" in calls
     assert not [call for call in calls if call.endswith("export.load")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": 5},
+        {"preprocess": []},
+        {"backbone": {"name": "tiny", "stem": "auto", "width": 40_000}},  # would be 920 GB
+        {"backbone": {"name": "tiny", "stem": "auto", "width": 1e400}},
+        {"backbone": {"name": "tiny", "stem": "auto"}},
+        {"backbone": {"name": "tiny", "stem": "auto\nseed: 1", "width": 32}},
+        {"backbone": {"name": "\x1b[31mtiny", "stem": "auto", "width": 32}},
+        {"backbone": {"name": ["tiny"], "stem": "auto", "width": 32}},
+        *(
+            {"preprocess": {**PREPROCESS.as_dict(), **part}}
+            for part in (
+                {"image_size": 100_000},
+                {"image_size": 0},
+                {"image_size": "32"},
+                {"image_size": True},
+                {"crop_fraction": 0},
+                {"crop_fraction": "1"},
+                {"channels": -1},
+                {"channels": 3},
+                {"mean": [0.5, 0.5]},
+                {"mean": ["a"]},
+                {"mean": "a"},
+                {"mean": [float("nan")]},
+                {"mean": [10**400]},
+                {"std": [0]},
+                {"depth": 12},
+                {"more": 1},
+            )
+        ),
+        "[" * 100_000,
+    ],
+    ids=lambda change: str(change)[:60],
+)
+def test_a_hostile_description_is_refused_in_one_line(change: Any, tmp_path: Path) -> None:
+    path = tmp_path / "encoder.safetensors"
+    saved(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        described = json.loads(file.metadata()["stopgrad"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    text = change if isinstance(change, str) else json.dumps({**described, **change})
+    path.write_bytes(safetensors.torch.save(tensors, {"stopgrad": text}))
+    for read in (load_encoder, lambda path: read_start(str(path))):
+        # what only contradicts the weights is seen when they are read
+        if read is not load_encoder and ("40000" in text or '"channels": 3' in text):
+            continue
+        with pytest.raises(CheckpointError) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+        assert str(caught.value).isprintable()
+
+
+def test_a_width_beside_a_name_that_has_none_is_read_over(tmp_path: Path) -> None:
+    assert BackboneConfig.from_description({"name": "resnet18", "stem": "auto", "width": 64}).name == "resnet18"

@@ -176,7 +176,7 @@ def test_a_process_that_is_not_the_first_writes_and_locks_nothing(tmp_path: Path
 
 def test_a_folder_that_can_not_be_made_is_an_error_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="choose --out"), RunDir(tmp_path / "file" / "run").locked():
+    with pytest.raises(StorageError, match="choose another place"), RunDir(tmp_path / "file" / "run").locked():
         raise AssertionError("held a folder that can't exist")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from stopgrad.assemble import begin
 from stopgrad.contracts import ConfigError, DataError, MissingInputError, Result
 from stopgrad.data import DataConfig
+from stopgrad.data.folder import expanded
 from stopgrad.data.sources import SCENES, absolute
 from stopgrad.methods import METHODS
 from stopgrad.nn.config import BackboneConfig
@@ -93,7 +94,8 @@ def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) 
         elif text in BY_DATA or (text in METHODS and f"{text}/folder" in BY_DATA and source and source not in SCENES):
             if not source:
                 raise ConfigError(f"{text} chooses settings by the images; add --data SRC")
-            recipe, reasons = _by_images(source, [*options.assignments(), *options.settings], minutes)
+            asked = (*dataclasses.replace(options, data=None).assignments(), *options.settings)
+            recipe, reasons = _by_images(source, asked, minutes)
             chosen = recipe
         else:
             recipe = recipe_named(text)
@@ -119,7 +121,7 @@ def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) 
 
 def _placed(encoder: str) -> str:
     """A file or run as an absolute path, so that the recipe runs again elsewhere; timm:NAME as it is."""
-    return encoder if encoder.startswith(begin.TIMM) else str(Path(encoder).expanduser().absolute())
+    return encoder if encoder.startswith(begin.TIMM) else str(expanded(encoder).absolute())
 
 
 def _source(options: Options) -> str:
@@ -150,7 +152,7 @@ def folder_for(recipe: Recipe, out: str | Path, name: str) -> Path:
         if Path(name).name != name or name in (".", ".."):
             raise ConfigError(f"--name {name!r} must be a plain name, without folders; --out says where runs go")
         return Path(out) / name
-    base = f"{recipe.method.name}-{Path(recipe.data.source).expanduser().resolve().name or 'root'}"
+    base = f"{recipe.method.name}-{expanded(recipe.data.source).resolve().name or 'root'}"
     taken = (Path(out) / (base if i == 1 else f"{base}-{i}") for i in range(1, 1_000_000))
     return next(path for path in taken if not RunDir(path).begun())
 
@@ -236,9 +238,18 @@ def diagnose_run(path: str | Path) -> Diagnosis:
 
 
 def load(path: str | Path) -> Encoder:
-    """The encoder of a run folder or a .safetensors file. Raises MissingInputError or CheckpointError."""
+    """The encoder of a run folder or a .safetensors file.
+
+    Raises MissingInputError, CheckpointError or ConfigError (another kind of file).
+    """
+    found = encoder_of(path)
     from stopgrad.encoder import load_encoder
 
+    return load_encoder(found)
+
+
+def encoder_of(path: str | Path) -> Path:
+    """The file that `load` reads. Raises MissingInputError or ConfigError; torch is not imported."""
     found = Path(path)
     if found.is_dir():
         run = RunDir(found)
@@ -248,8 +259,10 @@ def load(path: str | Path) -> Encoder:
             raise MissingInputError(f"{path} has no encoder yet; finish it with `stopgrad train {path} --resume`")
         found = run.encoder
     elif found.suffix != ".safetensors":
+        if not found.suffix and not found.exists():
+            raise MissingInputError(f"{path}: no such run or encoder; a run folder or a .safetensors file is needed")
         raise ConfigError(f"{path}: a run folder or a .safetensors file is needed; {_instead(found.suffix)}")
-    return load_encoder(found)
+    return found
 
 
 def _instead(suffix: str) -> str:
@@ -281,6 +294,7 @@ def evaluate(
         recipe = load_recipe(folder / "recipe.yaml")
     else:
         if data is None:
+            encoder_of(path)
             raise ConfigError(f"{path}: an encoder file does not say which images to use; add --data SRC")
         recipe = recipe_named("simsiam")
     if data is not None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stopgrad.contracts import CheckpointError, ConfigError, MissingInputError, Preprocess
+from stopgrad.data.folder import expanded
+from stopgrad.nn.config import BackboneConfig
 from stopgrad.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -47,25 +49,26 @@ def read_start(init: str) -> Start:
         if not name:
             raise ConfigError("--init timm: needs a model's name, such as timm:resnet18")
         return Start(init=init, backbone=name.partition(".")[0], settings=("backbone.stem=standard",), preprocess=None)
-    path = Path(init).expanduser().absolute()
+    path = expanded(init).absolute()
     if path.is_dir() and (path / "encoder.safetensors").exists():
         path = path / "encoder.safetensors"
     if path.suffix != ".safetensors":
         raise ConfigError(f"--init {init}: needs an encoder.safetensors, a finished run, or timm:NAME")
     described = _description(path)
     try:
-        backbone, preprocess = described["backbone"], Preprocess.from_dict(described["preprocess"])
+        backbone = BackboneConfig.from_description(described["backbone"])
+        preprocess = Preprocess.from_dict(described["preprocess"])
         settings = (
-            f"backbone.stem={backbone['stem']}",
-            *([f"backbone.width={int(backbone['width'])}"] if backbone["name"] == "tiny" else []),
+            f"backbone.stem={backbone.stem}",
+            *([f"backbone.width={backbone.width}"] if backbone.name == "tiny" else []),
             f"data.channels={preprocess.channels}",
             f"data.depth={preprocess.depth}",
             f"views.mean={list(preprocess.mean)}",
             f"views.std={list(preprocess.std)}",
         )
-        return Start(init=str(path), backbone=str(backbone["name"]), settings=settings, preprocess=preprocess)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not described as an encoder of stopgrad ({error!r})") from error
+        return Start(init=str(path), backbone=backbone.name, settings=settings, preprocess=preprocess)
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not described as an encoder of stopgrad ({error})") from error
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def _description(path: Path) -> dict[str, Any]:
         raise MissingInputError(f"{path}: no such encoder; a finished run has encoder.safetensors") from error
     except OSError as error:
         raise MissingInputError(f"{path}: can't be read ({error.strerror}); a finished run has one") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: no encoder of stopgrad; use encoder.safetensors of a finished run") from error
 
 
@@ -218,7 +221,10 @@ def timm_statistics(name: str) -> dict[str, Any]:
     import timm
     from timm.data import config
 
-    cfg = timm.get_pretrained_cfg(name)
+    try:
+        cfg = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the model is known, the tag after its dot is not
+        cfg = None
     if cfg is None:
         raise ConfigError(f"timm:{name}: timm has no weights of it; `timm.list_pretrained()` names those it has")
     return dict(config.resolve_data_config(pretrained_cfg=cfg.to_dict()))  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,9 @@ def build_job(
         synchronise(method)
     parallel: nn.Module = method
     if dist.world() > 1:
-        parallel = nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
+        with warnings.catch_warnings():  # the name that torch proposes instead is not in every version we allow
+            warnings.simplefilter("ignore", FutureWarning)
+            parallel = nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
     bf16 = recipe.loop.precision == "bf16"
     kept, held = split_held(data.train, recipe)
     loader = Loader(kept, recipe.loop.batch_size, recipe.seed, rank=dist.rank(), world=dist.world())

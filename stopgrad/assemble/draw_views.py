@@ -33,10 +33,12 @@ def draw_views(
     options: Options | None = None,
     images: int = 8,
     epochs: int = 3,
+    minutes: float = 0.0,
     progress: Progress | None = None,
 ) -> tuple[Path, int]:
     """Draws `images` training images, chosen by the seed, and their views of the first `epochs` epochs into `output`.
 
+    minutes: how long the run may train, which decides the size of a view where the images choose it; 0: nobody said.
     Returns (the picture's path, its rows). Raises ConfigError, and what opening the data raises.
     """
     progress = progress or Progress()
@@ -45,7 +47,7 @@ def draw_views(
         raise ConfigError(f"--output {output}: a picture is drawn as one of {', '.join(SUFFIXES)}; write views.png")
     if not 1 <= images <= MOST:
         raise ConfigError(f"--images must be from 1 to {MOST}, got {images}")
-    recipe, reasons = choose(method, options or Options())
+    recipe, reasons = choose(method, options or Options(), minutes)
     for line in reasons:
         progress.say(f"  {line}")
     data = open_data(recipe.data, recipe.views.image_size, progress=progress.reading)

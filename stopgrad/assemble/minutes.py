@@ -18,12 +18,16 @@ from stopgrad.training.loop import Job, one_step
 
 WARM_STEPS = 4  # besides those that were prefetched while nothing ran
 MEASURED_SECONDS = 6.0
+PATIENCE = 30.0  # seconds; steps so slow that it is over need no warming, and few of them tell
 
 
 def epochs_in(minutes: float, recipe: Recipe, built: Built) -> tuple[int, str]:
     """(epochs that fit, at least 1; how that was found). The method itself is not touched: a copy is trained."""
-    step = step_seconds(recipe, built)
-    watching = watch_seconds(recipe, built)
+    return epochs_at(minutes, step_seconds(recipe, built), watch_seconds(recipe, built), built)
+
+
+def epochs_at(minutes: float, step: float, watching: float, built: Built) -> tuple[int, str]:
+    """As `epochs_in`, where a step takes `step` seconds and its share of the watching `watching`."""
     steps = built.job.steps_per_epoch
     epoch = steps * (step + watching)
     epochs = max(1, int(minutes * 60 / epoch))
@@ -45,6 +49,8 @@ def watch_seconds(recipe: Recipe, built: Built) -> float:
         begin = time.monotonic()
         watch.rehearse()
         whole = time.monotonic() - begin
+        if whole > PATIENCE:
+            break
     if watch.labelled is not None:
         watch.method.train()
         begin = time.monotonic()
@@ -55,7 +61,9 @@ def watch_seconds(recipe: Recipe, built: Built) -> float:
 
 
 def step_seconds(recipe: Recipe, built: Built) -> float:
-    """Seconds a step takes, views included, on a copy of the method; at least 5 steps or MEASURED_SECONDS."""
+    """Seconds a step takes, views included, on a copy of the method; at least 5 steps and MEASURED_SECONDS of them,
+    or 2 once PATIENCE is over.
+    """
     method = copy.deepcopy(built.job.method)
     job = dataclasses.replace(
         built.job,
@@ -76,6 +84,8 @@ def _time_steps(job: Job, prefetch: int) -> float:
             one_step(job, views, job.clock(step))
             times.append(time.monotonic())
             enough = step >= warm + 5 and times[-1] - times[warm] > MEASURED_SECONDS
+            enough |= step >= prefetch + 2 and times[-1] - times[0] > PATIENCE
             if dist.from_first(int(enough)):  # every step holds collectives: all stop together
                 break
-    return (times[-1] - times[warm]) / (len(times) - 1 - warm)
+    begin = warm if len(times) > warm + 2 else prefetch
+    return (times[-1] - times[begin]) / (len(times) - 1 - begin)

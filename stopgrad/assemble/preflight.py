@@ -7,9 +7,10 @@ rehearsed for some seconds on a copy; nothing is kept of them.
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopgrad.assemble.api import Options, choose
+from stopgrad.assemble.build import split_held
 from stopgrad.assemble.rehearse import Cost, rehearse
 from stopgrad.contracts import DataError, Images
 from stopgrad.data import BadFile, BadFilesError, Data, open_data
 from stopgrad.data.concerns import concerns
 from stopgrad.data.duplicates import Groups, exact_groups, looks, near_groups
+from stopgrad.data.loader import Loader
 from stopgrad.data.pack import PackedImages
 from stopgrad.recipe import Recipe
+from stopgrad.recipes.folder import STEPS_CPU, STEPS_GPU
 from stopgrad.training.progress import Progress, time_left
 
 SHOWN = 5  # bad files, groups and members of a group that are printed
@@ -77,13 +81,15 @@ def check(
     progress.say("looking for duplicates")
     _find_copies(found, data)
     found.warnings = [*concerns(data, recipe.views.image_size, found.facts), *found.warnings]
-    _suggest(found, data, recipe, reasons, source, method, minutes)
-    if timed:
-        try:
-            progress.say("timing some steps, an evaluation and the report")
-            _say_cost(found, rehearse(recipe, data, minutes, progress), recipe.loop.batch_size)
-        except DataError as error:  # fewer images than a batch
-            found.problem = str(error)
+    _suggest(found, recipe, reasons, source, method, minutes, options.settings)
+    try:
+        Loader(split_held(data.train, recipe)[0], recipe.loop.batch_size, recipe.seed)
+    except DataError as error:  # fewer images than a batch
+        found.problem = str(error)
+    if timed and not found.problem:
+        cost = rehearse(recipe, data, minutes, progress)
+        _say_cost(found, cost, recipe.loop.batch_size)
+        _warn_of_few_steps(found, cost, minutes)
     _say_storage(found, data)
     told = found.facts["copied"] or found.facts["one_colour"]
     notes = [note for note in data.notes if not (told and ("duplicates of others" in note or "one colour" in note))]
@@ -141,10 +147,10 @@ def _measure_sizes(found: Preflight, data: Data, recipe: Recipe) -> None:
     bounded = int((long == recipe.data.max_side).sum())
     channels, depth = recipe.data.channels, recipe.data.depth
     lines = [
-        ("shorter side", f"{_three(short)} pixels (least, median, most)"),
+        ("shorter side", f"{_three(short)} pixels (least, median, most; as stored)"),
         ("longer side", f"{_three(long)} pixels"),
         ("width / height", _three(aspect, "{:.2f}")),
-        ("channels", f"{channels} of {depth} bits, as stored"),
+        ("channels", f"{channels} of {depth} bits"),
     ]
     if bounded and recipe.data.max_side > recipe.views.image_size:
         lines.append(("", f"{bounded:,} are stored with a longer side of {recipe.data.max_side} (data.max_side)"))
@@ -242,16 +248,24 @@ def _group(names: list[str]) -> str:
 
 
 def _suggest(
-    found: Preflight, data: Data, recipe: Recipe, reasons: tuple[str, ...], source: str, method: str, minutes: float
+    found: Preflight,
+    recipe: Recipe,
+    reasons: tuple[str, ...],
+    source: str,
+    method: str,
+    minutes: float,
+    settings: Sequence[str],
 ) -> None:
-    spent = f" --minutes {minutes:g}" if minutes else ""
+    same = f" --minutes {minutes:g}" if minutes else ""
+    same += " --set " + shlex.join(settings) if settings else ""
     lines = [("", reason) for reason in reasons]
     if not reasons:
         lines = [
             ("", f"{method}: image_size {recipe.views.image_size}, {recipe.backbone.name}, {recipe.loop.epochs} epochs")
         ]
-    lines.append(("start it", f"stopgrad train {method} --data {shlex.quote(source)}{spent}"))
-    lines.append(("see the views", f"stopgrad views {method} --data {shlex.quote(source)} -o views.png"))
+    named = f"{shlex.quote(method)} --data {shlex.quote(source)}"
+    lines.append(("start it", f"stopgrad train {named}{same}"))
+    lines.append(("see the views", f"stopgrad views {named} -o views.png{same}"))
     found.section("Suggested", *lines)
     found.facts["settings"] = list(reasons)
 
@@ -280,6 +294,15 @@ def _say_cost(found: Preflight, cost: Cost, batch: int) -> None:
         "steps": cost.steps,
         "memory_bytes": round(cost.memory),
     }
+
+
+def _warn_of_few_steps(found: Preflight, cost: Cost, minutes: float) -> None:
+    least = STEPS_GPU if cost.on_gpu else STEPS_CPU
+    if minutes and cost.steps < least / 2:
+        enough = math.ceil(least * (cost.step + cost.watching) / 60)
+        found.warnings.append(
+            f"{cost.steps:,} steps are few, {least:,} are usual: at this speed they take --minutes {enough}"
+        )
 
 
 def _say_storage(found: Preflight, data: Data) -> None:

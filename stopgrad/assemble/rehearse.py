@@ -17,7 +17,7 @@ import torch
 
 from stopgrad import dist, rng
 from stopgrad.assemble.build import build_job, fresh_backbone, pick_device, resolve
-from stopgrad.assemble.minutes import epochs_in, step_seconds, watch_seconds
+from stopgrad.assemble.minutes import epochs_at, step_seconds, watch_seconds
 from stopgrad.assemble.report import keep_gallery
 from stopgrad.assemble.train import measured, nobody, peak_memory_mb
 from stopgrad.contracts import Images, Preprocess
@@ -29,7 +29,9 @@ from stopgrad.recipe import Recipe
 from stopgrad.rundir import RunDir
 from stopgrad.training.progress import Progress
 
-REHEARSED = (400, 1_600)  # images of the two evaluations that are timed
+WARMING = 100  # images of the evaluations before those that count
+REHEARSED = (400, 1_600)  # images of the two evaluations that are timed, at most
+PATIENCE = 60.0  # seconds that these two should take together; a slow machine times fewer images
 ENDING_SECONDS = 4.0  # checkpoints, the encoder, the page of the report: small beside the rest, and guessed
 
 
@@ -65,10 +67,13 @@ def rehearse(recipe: Recipe, data: Data, minutes: float, progress: Progress) -> 
     with tempfile.TemporaryDirectory() as folder:
         built = build_job(recipe, data, RunDir(Path(folder), writes=False), device, progress, nobody)
         try:
-            epochs = epochs_in(minutes, recipe, built)[0] if minutes else recipe.loop.epochs
+            progress.say("timing some steps")
             step, watching = step_seconds(recipe, built), watch_seconds(recipe, built)
+            epochs = epochs_at(minutes, step, watching, built)[0] if minutes else recipe.loop.epochs
             backbone = built.job.method.backbone
+            progress.say("timing an evaluation")
             evaluation = _scoring_seconds(recipe, data, backbone, built.preprocess, device)
+            progress.say("timing the report")
             begin = time.monotonic()
             run = RunDir(Path(folder) / "run")
             keep_gallery(run, backbone, data, built.preprocess, recipe, device, None, trained_here=False)
@@ -121,9 +126,12 @@ def _scoring_seconds(
         return len(of.train) + len(of.test) + 2 * min(config.retrieval_images, len(of.test))
 
     total = len(data.train) + len(data.test)
-    few, many = (_part(data, count / total, recipe.seed) for count in REHEARSED)
-    timed(few, 0)  # kernels are chosen, threads are started
     seeds = min(1, config.random_seeds)
+    warming = _part(data, WARMING / total, recipe.seed)
+    timed(warming, 0)  # kernels are chosen, threads are started
+    each = sum(timed(warming, 0)) / WARMING  # seconds an image, of the backbone and the pixels
+    share = rehearsed_share(each * (REHEARSED[0] + REHEARSED[1] * (1 + seeds)))
+    few, many = (_part(data, share * count / total, recipe.seed) for count in REHEARSED)
     small, large = timed(few, 0), timed(many, seeds)  # the backbone, perhaps one untrained, the pixels
     growth = (forwards(data) - forwards(many)) / max(1, forwards(many) - forwards(few))
     own, pixels = (large[i] + max(large[i] - small[i], 0.5 * large[i]) * growth for i in (0, -1))
@@ -134,6 +142,11 @@ def _scoring_seconds(
         width = _width(backbone) * (1 + config.random_seeds) + preprocess.channels * preprocess.image_size**2
         products = 2.0 * len(data.train) * len(data.test) * width / _operations_per_second()
     return own * (1 + config.random_seeds) + fitting * config.random_seeds + pixels + products
+
+
+def rehearsed_share(seconds: float) -> float:
+    """How much of REHEARSED to time, where all of it takes about `seconds`; never fewer images than warmed up with."""
+    return min(1.0, max(WARMING / REHEARSED[0], PATIENCE / max(seconds, 1e-9)))
 
 
 def _operations_per_second() -> float:

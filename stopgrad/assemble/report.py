@@ -15,7 +15,7 @@ from stopgrad.recipe.text import load as load_recipe
 from stopgrad.recipe.typed import plain
 from stopgrad.reporting.found import Found, read_run
 from stopgrad.reporting.page import NEEDS, available, render
-from stopgrad.rundir import RunDir, write_bytes
+from stopgrad.rundir import RunDir, check_place, write_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,10 @@ def report(
     data again. Raises MissingInputError, ConfigError (jinja2 is not installed: pip install 'stopgrad[report]'),
     StorageError.
     """
+    if not isinstance(runs, str | Path | Sequence):
+        raise ConfigError(f"report: needs a run folder or a list of them, got {type(runs)}")
     paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(path) for path in runs]
+    paths = [path for at, path in enumerate(paths) if not any(same(path, other) for other in paths[:at])]
     if not paths:
         raise ConfigError("report: no run named; give one or more run folders, such as runs/NAME")
     if not available():
@@ -48,13 +51,20 @@ def report(
             raise MissingInputError(
                 f"{path}: no run there (no recipe.yaml); a run folder is what `stopgrad train` made"
             )
-    for path in paths:
-        fill_gallery(RunDir(path), progress)
     target = Path(output) if output is not None else RunDir(paths[0]).report if len(paths) == 1 else SIDE_BY_SIDE
     if target.is_dir():
         raise ConfigError(f"--output {target} is a folder; name the file, such as {target / 'report.html'}")
+    if target.suffix not in (".html", ".htm"):
+        raise ConfigError(f"--output {str(target)!r} must end in .html, so that no other file is overwritten")
+    check_place(target)
+    for path in paths:
+        fill_gallery(RunDir(path), progress)
     write_bytes(target, render([found(path, name) for path, name in zip(paths, names(paths))]).encode())
     return target
+
+
+def same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def found(path: Path, name: str) -> Found:

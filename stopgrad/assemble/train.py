@@ -28,6 +28,8 @@ from stopgrad.eval import PROTOCOL, Other, evaluate
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump, load
 from stopgrad.recipe.typed import plain
+from stopgrad.reporting.cost import trained
+from stopgrad.reporting.found import results_in
 from stopgrad.rundir import RunDir, as_json
 from stopgrad.training import signals
 from stopgrad.training.loop import fit
@@ -98,7 +100,7 @@ def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> F
         recipe.views.statistics(recipe.data.channels)
     data = open_source(run, recipe, progress)
     recipe = measured(recipe, data, progress)
-    other = other_beside(recipe.eval.baseline, recipe.data.channels) if run.writes else {}
+    other = asked_beside(run, recipe, progress) if run.writes else {}
     note = f"resolved; runs again as is: stopgrad train {run.recipe}"
     if minutes:
         with _built(run, recipe, data, device, progress, nobody) as built:
@@ -123,6 +125,17 @@ def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> F
         backbone = built.job.method.backbone
         keep_gallery(run, backbone, data, built.preprocess, recipe, device, progress, trained_here=True)
     return Finished(run.path, said, rows, trained=True)
+
+
+def asked_beside(run: RunDir, recipe: Recipe, progress: Progress) -> dict[str, Other]:
+    """The encoder of eval.baseline. A run that has begun does not end because that file has gone since."""
+    try:
+        return other_beside(recipe.eval.baseline, recipe.data.channels)
+    except MissingInputError as error:
+        if not run.begun():
+            raise
+        progress.say(f"warning: scores without the baseline ({error}); later: stopgrad eval {run.path} --baseline ...")
+        return {}
 
 
 def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
@@ -193,11 +206,17 @@ def _results(
     watched = [line for line in log if "std_ratio" in line]
     first, last = watched[0], watched[-1]
     seen = f"{PROTOCOL}; train-mode batch norm, {first['held_images']} held-out training images, last step"
-    images, rate = speed(log, recipe.loop.batch_size)
+    images, seconds = trained(log, recipe.loop.batch_size)
     rows = [
         row("verdict", said.verdict, first["held_images"], "held-out", seen),
         row("std_ratio", last["std_ratio"], first["held_images"], "held-out", seen),
-        row("images_per_second", round(rate, 1), images, "train", "whole loop with its monitors, this machine"),
+        row(
+            "images_per_second",
+            round(images / max(seconds, 1e-9), 1),
+            images,
+            "train",
+            "whole loop with its monitors, this machine",
+        ),
         row("peak_memory_mb", peak_memory_mb(built.job.device), 1, "train", "peak of the training process"),
     ]
     rows += evaluate(
@@ -216,24 +235,11 @@ def _results(
     return rows
 
 
-def speed(log: list[dict[str, Any]], batch_size: int) -> tuple[int, float]:
-    """(images seen, images a second) over all sessions of a run, from its log."""
-    images, spent, before = 0, 0.0, 0
-    for line in log:
-        if rate := line.get("images_per_second"):
-            count = (line["step"] - before) * batch_size
-            images, spent, before = images + count, spent + count / rate, line["step"]
-    return images, images / max(spent, 1e-9)
-
-
 def read_results(run: RunDir) -> list[Result]:
     """The rows of results.json. Raises MissingInputError where the run has none."""
-    import json
-
     try:
-        rows: list[dict[str, Any]] = json.loads(run.results.read_text())
-        return [Result(**row) for row in rows]
-    except (OSError, ValueError, TypeError) as error:
+        return results_in(run.results.read_text())
+    except (OSError, ValueError) as error:
         raise MissingInputError(f"{run.results}: no results that can be read ({error}); resume the run") from error
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
+import copy
 import dataclasses
-import io
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopgrad.assemble.api import load
-from stopgrad.contracts import ConfigError, DataError, Images, MissingInputError, StopgradError
+from stopgrad.contracts import ConfigError, DataError, Images, MissingInputError, Preprocess, StopgradError
 from stopgrad.data import Data, DataConfig, open_data
 from stopgrad.recipe.text import load as load_recipe
-from stopgrad.rundir import RunDir, write_bytes
+from stopgrad.rundir import RunDir
 
 if TYPE_CHECKING:
     from stopgrad.encoder import Encoder, Exported
     from stopgrad.training.progress import Progress
 
 BATCH = 128
-TABLES = (".npz", ".parquet")
 # Cosine from which two images are near-duplicates. Of photographs compressed again, cropped by a tenth or made 8 %
 # brighter, it finds 97 % with one false image in fourteen (CIFAR-10), and all with one in three (NEU); docs/encoder.md.
 DUPLICATES = 0.99
@@ -57,11 +57,16 @@ def embed(
     Raises ConfigError, DataError, MissingInputError, CheckpointError, StorageError.
     """
     loaded = load(encoder) if isinstance(encoder, str | Path) else encoder
+    if not hasattr(loaded, "preprocess"):
+        raise ConfigError(f"embed: needs a loaded encoder, a run folder or a .safetensors file, got {type(encoder)}")
+    if not isinstance(data, str | Path | Sequence | np.ndarray):
+        raise ConfigError(f"embed: data must be a source or a list of arrays [H, W, C], got {type(data)}")
     if isinstance(data, str | Path):
-        return embed_data(loaded, open_for(loaded, data, progress), progress)
-    if not len(data):
-        raise DataError("embed: no images; at least one is needed")
-    features = _features(loaded, [("images", _InMemory(data))], progress)
+        kept = kept_as(encoder) if isinstance(encoder, str | Path) else None
+        return embed_data(loaded, open_for(loaded, data, progress, kept), progress)
+    images = _InMemory(data)
+    images.check(loaded.preprocess)
+    features = _features(loaded, [("images", images)], progress)
     names = tuple(f"image {i}" for i in range(len(data)))
     return Embedded(features=features, names=names, split=("",) * len(data), labels=None, classes=())
 
@@ -80,6 +85,19 @@ class _InMemory:
     def __getitem__(self, index: int) -> NDArray[Any]:
         return np.asarray(self.images[index])
 
+    def check(self, wanted: Preprocess) -> None:
+        """Raises DataError, before anything is computed, for what are no images of the encoder's channels and depth."""
+        if not len(self):
+            raise DataError("embed: no images; at least one is needed")
+        pixel = np.dtype(np.uint8 if wanted.depth == 8 else np.uint16)
+        for index in range(len(self)):
+            image = self[index]
+            if image.ndim != 3 or image.shape[2] != wanted.channels or not image.size or image.dtype != pixel:
+                raise DataError(
+                    f"embed: image {index} is {image.dtype} of shape {list(image.shape)}; this encoder takes {pixel} "
+                    f"images of shape [H, W, {wanted.channels}], one array each"
+                )
+
     def name(self, index: int) -> str:
         return f"image {index}"
 
@@ -87,25 +105,45 @@ class _InMemory:
         return [self[int(i)] for i in index]
 
 
-def open_for(encoder: Encoder, source: str | Path, progress: Progress | None) -> Data:
-    """A source, with the channels and the depth the encoder wants."""
-    preprocess = encoder.preprocess
-    short = round(preprocess.image_size / preprocess.crop_fraction)
-    usual = DataConfig()
-    config = dataclasses.replace(
-        usual,
-        source=str(source),
+def kept_as(encoder: str | Path) -> DataConfig:
+    """How a run keeps its images, the usual settings for a file: with the run's own, its store is opened again."""
+    recipe = RunDir(Path(encoder)).recipe
+    return load_recipe(recipe).data if recipe.is_file() else DataConfig()
+
+
+def _decoding(encoder: Encoder, kept: DataConfig | None) -> DataConfig:
+    """Settings that bring images to what the encoder wants; how large they are kept follows `kept`."""
+    preprocess, kept = encoder.preprocess, kept or DataConfig()
+    return DataConfig(
         channels=preprocess.channels,
         depth=preprocess.depth,
-        max_side=max(usual.max_side, short),
+        max_side=max(kept.max_side, round(preprocess.image_size / preprocess.crop_fraction)),
+        min_side=kept.min_side,
+        max_bad_fraction=kept.max_bad_fraction,
+        max_megapixels=kept.max_megapixels,
     )
-    data = open_data(config, preprocess.image_size, progress=progress.reading if progress else None)
+
+
+def open_for(encoder: Encoder, source: str | Path, progress: Progress | None, kept: DataConfig | None = None) -> Data:
+    """A source, with the channels and the depth the encoder wants, kept as large as `kept` says."""
+    preprocess = encoder.preprocess
+    config = dataclasses.replace(_decoding(encoder, kept), source=str(source))
+    try:
+        data = open_data(config, preprocess.image_size, progress=progress.reading if progress else None)
+    except DataError as error:
+        raise DataError(_without_setting(str(error), preprocess)) from error
     if progress:
         if data.bad:
             progress.say(f"{len(data.bad)} files could not be used; first: {data.bad[0].path} ({data.bad[0].reason})")
         for note in data.notes:
             progress.say(note)
     return data
+
+
+def _without_setting(message: str, wanted: Preprocess) -> str:
+    """An encoder's channels are no setting that could be changed: what to type is left out, what it takes is said."""
+    said = re.sub(r", data\.channels=[0-9]+(; type --set data\.channels=[0-9]+)?", "", message)
+    return message if said == message else f"{said}; this encoder takes images of {wanted.channels} channels"
 
 
 def embed_data(encoder: Encoder, data: Data, progress: Progress | None = None) -> Embedded:
@@ -123,7 +161,14 @@ def embed_data(encoder: Encoder, data: Data, progress: Progress | None = None) -
 
 
 def _splits(data: Data) -> list[tuple[str, Images]]:
+    if len(data.train) == len(data.test) == 1 and data.train.name(0) == data.test.name(0):
+        return [("train", data.train)]  # a single image is the test as well; it is one image all the same
     return [(name, images) for name, images in (("train", data.train), ("test", data.test)) if len(images)]
+
+
+def counted(number: int, what: str) -> str:
+    """`1 group`, `2 groups`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _features(encoder: Encoder, splits: Sequence[tuple[str, Images]], progress: Progress | None) -> NDArray[np.float32]:
@@ -133,13 +178,12 @@ def _features(encoder: Encoder, splits: Sequence[tuple[str, Images]], progress: 
     from stopgrad.eval.extract import features
 
     device = pick_device()
+    backbone = encoder.backbone if device.type == "cpu" else copy.deepcopy(encoder.backbone).to(device)  # theirs stays
     parts = []
     for name, images in splits:
         if progress:
-            progress.say(f"{len(images):,} {name} images through the encoder")
-        found = features(
-            encoder.backbone.to(device), images, encoder.preprocess, device=device, batch_size=BATCH, threads=2
-        )
+            progress.say(f"{counted(len(images), f'{name} image')} through the encoder")
+        found = features(backbone, images, encoder.preprocess, device=device, batch_size=BATCH, threads=2)
         if not bool(torch.isfinite(found).all()):
             bad = int((~torch.isfinite(found).all(dim=1)).nonzero()[0])
             raise DataError(
@@ -147,51 +191,6 @@ def _features(encoder: Encoder, splits: Sequence[tuple[str, Images]], progress: 
             )
         parts.append(found.numpy())
     return np.concatenate(parts)
-
-
-def check_table(path: Path) -> None:
-    """Raises ConfigError where features can't be written under this name, before anything is computed."""
-    if path.suffix not in TABLES:
-        raise ConfigError(f"embed: {path.name!r} must end in {' or '.join(TABLES)}; that says the format")
-    if path.suffix == ".parquet":
-        _pyarrow()
-
-
-def write_features(found: Embedded, path: Path) -> None:
-    """features.npz (read with numpy, nothing pickled) or features.parquet: name, split, label and class, features."""
-    check_table(path)
-    buffer = io.BytesIO()
-    if path.suffix == ".npz":
-        labelled = {} if found.labels is None else {"label": found.labels, "classes": np.array(found.classes, np.str_)}
-        columns: dict[str, Any] = {
-            "features": found.features,
-            "name": np.array(found.names, np.str_),
-            "split": np.array(found.split, np.str_),
-            **labelled,
-        }
-        np.savez(buffer, allow_pickle=False, **columns)
-    else:
-        arrow, parquet = _pyarrow()
-        flat = arrow.array(found.features.reshape(-1))
-        columns = {
-            "name": arrow.array(found.names, arrow.string()),
-            "split": arrow.array(found.split, arrow.string()),
-            "features": arrow.FixedSizeListArray.from_arrays(flat, found.features.shape[1]),
-        }
-        if found.labels is not None:
-            columns["label"] = arrow.array(found.labels)
-            columns["class"] = arrow.array([found.classes[i] if i >= 0 else None for i in found.labels.tolist()])
-        parquet.write_table(arrow.table(columns), buffer)
-    write_bytes(path, buffer.getvalue())
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConfigError("embed: .parquet needs pyarrow: pip install 'stopgrad[tables]', or write .npz") from error
-    return pyarrow, pyarrow.parquet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,19 +204,19 @@ class Neighbour:
     pixels: NDArray[Any]  # [H, W, C], as stored
 
 
-def read_image(path: Path, encoder: Encoder) -> NDArray[Any]:
-    """One image file as the encoder wants its images, [H, W, C]. Raises MissingInputError or DataError."""
+def read_image(path: Path, encoder: Encoder, kept: DataConfig | None = None) -> NDArray[Any]:
+    """One image file, [H, W, C], as `open_for` has its images. Raises MissingInputError or DataError."""
     from stopgrad.data.decode import BadImageError, DecodeSettings, decode
     from stopgrad.data.folder import escape_name, read_regular, why
 
-    config, preprocess = DataConfig(), encoder.preprocess
+    config = _decoding(encoder, kept)
     name = escape_name(str(path).encode("utf-8", "surrogateescape"))
     settings = DecodeSettings(
-        channels=preprocess.channels,
+        channels=config.channels,
         max_side=config.max_side,
         min_side=1,
         max_megapixels=config.max_megapixels,
-        depth=preprocess.depth,
+        depth=config.depth,
     )
     try:
         data = read_regular(str(path).encode("utf-8", "surrogateescape"))
@@ -228,13 +227,23 @@ def read_image(path: Path, encoder: Encoder) -> NDArray[Any]:
     try:
         return decode(data, settings, path.suffix.lower().encode("utf-8", "surrogateescape")).pixels
     except BadImageError as error:
-        raise DataError(f"--query {name}: {error}; give an image that can be read") from error
+        said = _without_setting(str(error), encoder.preprocess)
+        raise DataError(f"--query {name}: {said}; give an image that can be read") from error
+
+
+def name_in(source: str, path: Path) -> str:
+    """What a folder of images calls the file at `path`; "" where it holds no such file."""
+    from stopgrad.data.folder import escape_name, expanded
+
+    folder, file = (os.path.realpath(place) for place in (expanded(source), path))
+    inside = os.path.isdir(folder) and os.path.commonpath([folder, file]) == folder  # noqa: PTH112
+    return escape_name(os.fsencode(os.path.relpath(file, folder))) if inside else ""
 
 
 def neighbours(
-    encoder: Encoder, data: Data, query: NDArray[Any], k: int, progress: Progress | None = None
+    encoder: Encoder, data: Data, query: NDArray[Any], k: int, progress: Progress | None = None, *, own: str = ""
 ) -> list[Neighbour]:
-    """The k images of both splits nearest to `query` [H, W, C], nearest first."""
+    """The k images of both splits nearest to `query` [H, W, C], nearest first. own: the query's name among them."""
     import torch
 
     from stopgrad.eval.search import nearest
@@ -243,7 +252,10 @@ def neighbours(
         raise ConfigError(f"-k must be 1 or more, got {k}")
     asked = _features(encoder, [("query", _InMemory([query]))], None)
     found = embed_data(encoder, data, progress)
-    similarity, index = nearest(torch.from_numpy(asked), torch.from_numpy(found.features), k)
+    others = np.array([at for at, name in enumerate(found.names) if name != own], dtype=np.int64)
+    if not len(others):
+        raise DataError("neighbours: there is no image but the query; give --data with at least one other")
+    similarity, index = nearest(torch.from_numpy(asked), torch.from_numpy(found.features[others]), k)
     places = [(images, i) for _, images in _splits(data) for i in range(len(images))]
     return [
         Neighbour(
@@ -253,7 +265,7 @@ def neighbours(
             label=_class(found, at),
             pixels=places[at][0][places[at][1]],
         )
-        for value, at in zip(similarity[0].tolist(), index[0].tolist())
+        for value, at in zip(similarity[0].tolist(), others[index[0].numpy()].tolist())
     ]
 
 
@@ -273,16 +285,6 @@ def duplicates(found: Embedded, threshold: float = DUPLICATES) -> list[list[tupl
         cosines = (features[group] @ features[group[0]]).clamp(-1, 1).tolist()
         groups.append(list(zip(group, cosines)))
     return groups
-
-
-def write_groups(found: Embedded, groups: Sequence[Sequence[tuple[int, float]]], path: Path) -> None:
-    """groups.csv: a line an image; names are escaped, so that no cell is a formula."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["group", "name", "split", "similarity"])
-    for number, group in enumerate(groups, 1):
-        writer.writerows((number, found.names[at], found.split[at], f"{value:.4f}") for at, value in group)
-    write_bytes(path, text.getvalue().encode("utf-8"))
 
 
 def export(
@@ -311,7 +313,7 @@ def images_to_check_on(
     recipe = RunDir(Path(run)).recipe if Path(run).is_dir() else None
     try:
         if data is not None:
-            opened = open_for(encoder, data, progress)
+            opened = open_for(encoder, data, progress, kept_as(run))
         elif recipe is not None:
             config = load_recipe(recipe).data
             opened = open_data(config, encoder.preprocess.image_size, progress=progress.reading if progress else None)

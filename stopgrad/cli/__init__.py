@@ -16,6 +16,7 @@ from stopgrad.contracts import StopgradError
 
 DEFECT = 1
 USAGE = 2
+STORAGE = 74
 PIPE_CLOSED = 0
 INTERRUPTED = 130
 
@@ -51,6 +52,9 @@ def run(words: list[str], debug: bool) -> int:
     except BrokenPipeError:  # `stopgrad recipes | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except OSError as error:  # a name that is too long, a folder that can't be looked into
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}; check that path, or repeat with --debug", STORAGE, debug)
     except Exception as error:  # ours to mend; the user gets one line all the same
         where = "see the run's error.log, or repeat with --debug"
         return _fail(f"this is a defect of stopgrad: {type(error).__name__}: {error}; {where}", DEFECT, debug)

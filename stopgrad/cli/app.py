@@ -14,6 +14,7 @@ app = App(
     name="stopgrad",
     help="Learn image representations without labels, and know whether the run is healthy.",
     version=__version__,
+    help_format="plaintext",  # keeps the lines of the examples apart
     help_epilogue="Any command takes --debug, which prints the traceback behind an error.",
     suppress_keyboard_interrupt=False,
 )
@@ -52,9 +53,9 @@ def train(
 ) -> None:
     """Pretrain on unlabelled images, evaluate, and say whether the run is healthy.
 
-    stopgrad train simsiam                          the embedded data set, minutes on a laptop
-    stopgrad train simsiam --data DIR --minutes 30
-    stopgrad train runs/NAME --resume
+    stopgrad train simsiam                           the embedded data set
+    stopgrad train simsiam --data DIR --minutes 30   your images
+    stopgrad train runs/NAME --resume                after Ctrl-C or a crash
     """
     from stopgrad.assemble import api
     from stopgrad.cli.show import print_finished
@@ -98,8 +99,13 @@ def evaluate(
     """Measure what an encoder's features are worth, beside random weights and raw pixels."""
     from stopgrad.assemble import api
     from stopgrad.cli.show import print_scores
-    from stopgrad.rundir import as_json, write_bytes
+    from stopgrad.contracts import ConfigError
+    from stopgrad.rundir import as_json, check_place, write_bytes
 
+    if output is not None:
+        if output.suffix != ".json" or output.is_dir():
+            raise ConfigError(f"--output {str(output)!r} must be a file that ends in .json")
+        check_place(output)
     rows = api.evaluate(what, data=data, seed=seed, settings=settings, baseline=baseline)
     print_scores(rows)
     if output is not None:

@@ -26,9 +26,9 @@ def export(
 ) -> None:
     """Write the backbone with its preprocessing to a file for use elsewhere, checked before it is said to be there.
 
-    stopgrad export runs/NAME -o encoder.safetensors     stopgrad, and plain timm for timm models
-    stopgrad export runs/NAME -o encoder.onnx            onnxruntime and others; normalisation inside
-    stopgrad export runs/NAME -o encoder.pt2             torch.export
+    stopgrad export runs/NAME -o encoder.safetensors   stopgrad; timm models: timm
+    stopgrad export runs/NAME -o encoder.onnx          onnxruntime and others
+    stopgrad export runs/NAME -o encoder.pt2           torch.export
     """
     from stopgrad.assemble import use
 
@@ -52,13 +52,13 @@ def embed(
 
     stopgrad embed runs/NAME --data DIR -o features.npz
     """
-    from stopgrad.assemble import use
+    from stopgrad.assemble import tables, use
 
-    use.check_table(output)
+    tables.check_table(output)
     found = _embedded(encoder, data)
-    use.write_features(found, output)
+    tables.write_features(found, output)
     labelled = f", {len(found.classes)} classes" if found.labels is not None else ", no labels"
-    print(f"{output}: {len(found):,} images, {found.features.shape[1]} features each, float32{labelled}")
+    print(f"{output}: {use.counted(len(found), 'image')}, {found.features.shape[1]} features each, float32{labelled}")
     if output.suffix == ".npz":
         print(f"Next: numpy.load({str(output)!r})['features']")
     else:
@@ -78,17 +78,19 @@ def neighbours(
 
     stopgrad neighbours runs/NAME --data DIR --query photo.jpg -o sheet.png
     """
-    from stopgrad.assemble import api, use
+    from stopgrad.assemble import api, tables, use
     from stopgrad.contracts import ConfigError
 
     if count < 1:
         raise ConfigError(f"-k must be 1 or more, got {count}")
-    if output is not None and output.suffix != ".png":
-        raise ConfigError(f"neighbours: {output.name!r} must end in .png; a picture is written there")
+    if output is not None:
+        tables.check_output(output, (".png",))
     loaded = api.load(encoder)
-    image = use.read_image(query, loaded)
+    kept = use.kept_as(encoder)
+    image = use.read_image(query, loaded, kept)
     with _progress() as progress:
-        found = use.neighbours(loaded, use.open_for(loaded, data, progress), image, count, progress)
+        opened = use.open_for(loaded, data, progress, kept)
+        found = use.neighbours(loaded, opened, image, count, progress, own=use.name_in(data, query))
     width = max(len("class"), *(len(one.label) for one in found))
     print(f"{'':>4}  similarity  split  {'class'.ljust(width)}  name")
     for number, one in enumerate(found, 1):
@@ -99,7 +101,7 @@ def neighbours(
 
         captions = [(f"{one.similarity:.3f}  {one.label}".rstrip(), one.name) for one in found]
         write_bytes(output, draw_neighbours(image, [one.pixels for one in found], captions))
-        print(f"{output}: the query and its {len(found)} neighbours")
+        print(f"{output}: the query and its {use.counted(len(found), 'neighbour')}")
 
 
 def duplicates(
@@ -114,19 +116,21 @@ def duplicates(
 
     stopgrad duplicates runs/NAME --data DIR -o groups.csv
     """
-    from stopgrad.assemble import use
-    from stopgrad.contracts import ConfigError
+    from stopgrad.assemble import tables, use
+    from stopgrad.eval.duplicates import check_threshold
 
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"--threshold must be a cosine above 0 and up to 1, got {threshold}; identical images have 1")
+    check_threshold(threshold)
+    tables.check_output(output, (".csv",))
     found = _embedded(encoder, data)
     groups = use.duplicates(found, threshold)
-    use.write_groups(found, groups, output)
+    tables.write_groups(found, groups, output)
     images = sum(map(len, groups))
-    print(f"{output}: {len(groups):,} groups of {images:,} images among {len(found):,}, cosine {threshold:g} or above")
+    many = use.counted(len(groups), "group")
+    print(f"{output}: {many} of {images:,} images among {len(found):,}, cosine {threshold:g} or above")
     across = sum(len({found.split[at] for at, _ in group}) > 1 for group in groups)
     if across:
-        print(f"{across:,} groups have images of both train and test: scores on such a test split flatter")
+        many = use.counted(across, "group")
+        print(f"images of both train and test stand in {many}: scores on such a test split flatter")
     largest = max(map(len, groups), default=0)
     if largest > max(10, len(found) // 4):
         print(f"one group holds {largest:,} images: chains of likeness; a higher --threshold parts them")
@@ -140,7 +144,7 @@ def _embedded(encoder: str, data: str) -> Embedded:
 
     with _progress() as progress:
         loaded: Encoder = api.load(encoder)
-        return use.embed_data(loaded, use.open_for(loaded, data, progress), progress)
+        return use.embed_data(loaded, use.open_for(loaded, data, progress, use.kept_as(encoder)), progress)
 
 
 class _progress:

@@ -31,11 +31,10 @@ def check(
     from stopgrad.assemble import api
     from stopgrad.assemble.preflight import check as look
     from stopgrad.cli import printable
-    from stopgrad.contracts import ConfigError, DataError
+    from stopgrad.contracts import DataError
     from stopgrad.rundir import as_json, write_bytes
 
-    if not 0 <= minutes < 1e6:
-        raise ConfigError(f"--minutes must be 0 or more, got {minutes}")
+    _check_minutes(minutes)
     options = api.Options(settings=settings)
     found = look(source, method=method, minutes=minutes, options=options, timed=time)
     for title, lines in found.sections:
@@ -45,12 +44,19 @@ def check(
             print(printable(f"  {name.ljust(width)}  {value}" if width else f"  {value}"))
     if duplicates is not None:
         write_bytes(duplicates, _as_csv(found.groups))
-        print(f"\n{len(found.groups):,} groups of duplicates in {duplicates}")
+        print(f"\n{duplicates}: {len(found.groups):,} group{'s' * (len(found.groups) != 1)} of duplicates")
     if json is not None:
         write_bytes(json, as_json({**found.facts, "problem": found.problem}))
     if found.problem:
         raise DataError(found.problem)
     print("\nA run can start.")
+
+
+def _check_minutes(minutes: float) -> None:
+    from stopgrad.contracts import ConfigError
+
+    if not 0 <= minutes < 1e6:
+        raise ConfigError(f"--minutes must be 0 or more, got {minutes}")
 
 
 def _as_csv(groups: list[tuple[str, list[str]]]) -> bytes:
@@ -75,6 +81,7 @@ def views(
         "views.png"
     ),
     images: Annotated[int, Parameter(help="rows, 1 to 64")] = 8,
+    minutes: Annotated[float, Parameter(help="of a run of that length, as train's; 0: not said")] = 0.0,
     image_size: Annotated[int | None, Parameter(help="side of a view, pixels")] = None,
     seed: Annotated[int | None, Parameter(help="which images, and their views")] = None,
     settings: Settings = (),
@@ -83,6 +90,7 @@ def views(
     from stopgrad.assemble import api
     from stopgrad.assemble.draw_views import draw_views
 
+    _check_minutes(minutes)
     options = api.Options(data=data, image_size=image_size, seed=seed, settings=settings)
-    path, rows = draw_views(method, output, options=options, images=images)
+    path, rows = draw_views(method, output, options=options, images=images, minutes=minutes)
     print(f"{path}: {rows} images, each beside its views of three epochs")

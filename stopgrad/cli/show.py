@@ -18,7 +18,8 @@ def print_finished(run: Finished) -> None:
     """Verdict first, scores beside baselines, where things are."""
     print_diagnosis(run.diagnosis)
     print_scores(run.results)
-    print(f"\n{run.path}/: encoder.safetensors, results.json, log.jsonl, recipe.yaml")
+    report = ", report.html" if (run.path / "report.html").exists() else ""
+    print(f"\n{run.path}/: encoder.safetensors, results.json, log.jsonl, recipe.yaml{report}")
     if run.trained:
         print(f"Next: stopgrad eval {run.path} --data SRC, or from Python: stopgrad.load({str(run.path)!r})")
 

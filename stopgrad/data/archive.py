@@ -12,7 +12,6 @@ known at the end; `from_listing` gives it the order of the folder afterwards.
 from __future__ import annotations
 
 import gzip
-import lzma
 import os
 import tarfile
 import zipfile
@@ -31,7 +30,7 @@ from stopgrad.data.layout import Layout, read_layout
 from stopgrad.data.listing import LeftOut, Member, extension_of, is_image_name
 
 # What reading raises where the bytes of an archive are not what they should be.
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, gzip.BadGzipFile)
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, gzip.BadGzipFile)
 
 
 class Sorter:
@@ -86,8 +85,7 @@ class Archive:
 
     def broken(self, error: Exception) -> NoReturn:
         """OSErrors are said here too: the store would take them for its own."""
-        said = why(error) if isinstance(error, OSError) and error.errno else (str(error) or type(error).__name__)
-        words = escape_name(said.splitlines()[0].encode("utf-8", "surrogateescape"))
+        words = why(error) if isinstance(error, OSError) and error.errno else first_line(error)
         raise DataError(
             f"data.source: {self.place} can't be read as {self.kind} ({words}): it is damaged or was cut short; get "
             "it again, or unpack what can be unpacked and give that folder"

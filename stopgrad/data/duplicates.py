@@ -24,6 +24,9 @@ ALIKE = 0.96  # least correlation of their thumbnails
 _SIDE, _CORNER, _THUMB = 32, 8, 8  # pixels, frequencies, pixels
 _BANDS = 4  # OpenCV averages no more at once, and the first ones tell images apart
 _CHUNK = 1 << 22  # candidate pairs looked at together
+_COMPARED = 1 << 15  # pairs whose thumbnails are compared together
+MOST_PAIRS = 4_000_000  # near pairs that are held
+MOST_CANDIDATES = 500_000_000  # pairs that are compared: half a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,47 +62,90 @@ def exact_groups(content: NDArray[np.uint64]) -> Groups:
 def near_groups(found: Looks, distance: int = DISTANCE, alike: float = ALIKE) -> Groups:
     """Groups of two or more images that look alike. Every member is a near duplicate of the group's first-found image,
     so that a chain of small steps does not join what differs. Exact copies are near duplicates too.
+
+    Where nearly everything looks alike (a camera that stands still) there are more pairs than can be held: then fewer
+    bits may differ, and only the closest are found.
     """
     usable = np.flatnonzero(~found.flat)
     keys, first, of_key = np.unique(found.hashes[usable], return_index=True, return_inverse=True)
-    left, right = near_pairs(keys, distance)
-    # Images that share a hash are compared with the first of them only; two hashes by the first image of each.
-    pairs = [
-        (usable[first[left]], usable[first[right]]),
-        (usable[first[of_key]], usable),
-    ]
-    beside: dict[int, list[int]] = {}
-    for a, b in pairs:
-        good = (a != b) & ((found.thumbs[a] * found.thumbs[b]).sum(axis=1) >= alike)
-        for one, other in zip(a[good].tolist(), b[good].tolist()):
-            beside.setdefault(one, []).append(other)
-            beside.setdefault(other, []).append(one)
-    taken: set[int] = set()
+    edges = None
+    while edges is None:  # ends where no bit may differ, at the latest
+        pairs = near_pairs(keys, distance)
+        edges = None if pairs is None else _beside(pairs, usable, first, of_key)
+        distance -= 1
+    good = [_alike(found.thumbs, edges[at : at + _COMPARED], alike) for at in range(0, len(edges), _COMPARED)]
+    edges = np.unique(np.sort(edges[np.concatenate([*good, np.empty(0, np.bool_)])], axis=1), axis=0)
+    return _led(np.concatenate([edges, edges[:, ::-1]]), len(found.hashes))
+
+
+def _beside(
+    pairs: NDArray[np.int64], usable: NDArray[np.int64], first: NDArray[np.int64], of_key: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
+    """[E, 2]: the first image of each hash with all others of its own and of the near hashes; None: too many."""
+    keys = np.arange(len(first))
+    linked = np.concatenate([pairs, pairs[:, ::-1], np.stack([keys, keys], axis=1)])  # [L, 2], hashes
+    sizes = np.bincount(of_key, minlength=len(first))
+    lengths = sizes[linked[:, 1]]
+    if lengths.sum() > MOST_PAIRS + len(usable):
+        return None
+    members, begins = np.argsort(of_key, kind="stable"), np.cumsum(sizes) - sizes
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    others = members[np.repeat(begins[linked[:, 1]], lengths) + within]
+    edges = np.stack([np.repeat(first[linked[:, 0]], lengths), others], axis=1)
+    return np.asarray(usable[edges[edges[:, 0] != edges[:, 1]]])
+
+
+def _alike(thumbs: NDArray[np.float32], edges: NDArray[np.int64], least: float) -> NDArray[np.bool_]:
+    """[E], whether the thumbnails of two images look alike too."""
+    return np.asarray(np.einsum("et,et->e", thumbs[edges[:, 0]], thumbs[edges[:, 1]]) >= least)
+
+
+def _led(edges: NDArray[np.int64], count: int) -> Groups:
+    """Groups around those with the most others beside them. edges [E, 2]: both ways."""
+    beside = edges[np.lexsort((edges[:, 1], edges[:, 0]))]
+    degrees = np.bincount(beside[:, 0], minlength=count)
+    ends = np.cumsum(degrees)
+    taken = np.zeros(count, np.bool_)
     groups = []
-    for leader in sorted(beside, key=lambda i: (-len(beside[i]), i)):
-        if leader in taken:
+    for leader in np.lexsort((np.arange(count), -degrees))[: np.count_nonzero(degrees)].tolist():
+        if taken[leader]:
             continue
-        members = [leader, *(other for other in beside[leader] if other not in taken)]
-        if len(members) > 1:
-            taken.update(members)
-            groups.append(np.sort(np.array(members, np.int64)))
+        others = beside[ends[leader] - degrees[leader] : ends[leader], 1]
+        others = others[~taken[others]]
+        if len(others):
+            group = np.sort(np.append(others, leader))
+            taken[group] = True
+            groups.append(group)
     return _largest_first(groups)
 
 
-def near_pairs(hashes: NDArray[np.uint64], distance: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions (left, right) of all pairs of the different `hashes` [N] that differ in at most `distance` bits."""
-    pieces = distance + 1
-    edges = np.linspace(0, 64, pieces + 1).astype(int)
-    found = [np.empty((0, 2), np.int64)]
-    for low, high in pairwise(edges.tolist()):
-        mask = np.uint64((1 << (high - low)) - 1)
-        key = (hashes >> np.uint64(low)) & mask
-        for left, right in _sharing(key):
-            close = np.bitwise_count(hashes[left] ^ hashes[right]) <= distance
+def near_pairs(hashes: NDArray[np.uint64], distance: int) -> NDArray[np.int64] | None:
+    """Positions [P, 2], left below right, of all pairs of the different `hashes` [N] that differ in at most `distance`
+    bits; None where they are more than MOST_PAIRS, or more than MOST_CANDIDATES share a piece.
+    """
+    edges = np.linspace(0, 64, distance + 2).astype(int)
+    masks = [np.uint64(((1 << (high - low)) - 1) << low) for low, high in pairwise(edges.tolist())]
+    if sum(_candidates(hashes & mask) for mask in masks) > MOST_CANDIDATES:
+        return None
+    found, count = [np.empty((0, 2), np.int64)], 0
+    for number, mask in enumerate(masks):
+        for left, right in _sharing(hashes & mask):
+            differ = hashes[left] ^ hashes[right]
+            close = np.bitwise_count(differ) <= distance
+            for earlier in masks[:number]:  # found already, by that piece
+                close &= (differ & earlier) != 0
             found.append(np.stack([left[close], right[close]], axis=1))
-    pairs = np.concatenate(found)
-    pairs = np.unique(np.sort(pairs, axis=1), axis=0)
-    return pairs[:, 0], pairs[:, 1]
+            count += len(found[-1])
+            if count > MOST_PAIRS:
+                return None
+    pairs = np.sort(np.concatenate(found), axis=1)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _candidates(key: NDArray[np.uint64]) -> int:
+    """How many pairs have an equal key."""
+    sizes = np.unique(key, return_counts=True)[1]
+    return int((sizes * (sizes - 1) // 2).sum())
 
 
 def _sharing(key: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

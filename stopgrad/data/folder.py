@@ -120,6 +120,11 @@ def sniff(head: bytes) -> str | None:
 _BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))
 
 
+def expanded(text: str) -> Path:
+    """With the home folder for ~; where there is no such user, as it was typed."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  (pathlib raises)
+
+
 def read_regular(path: bytes, limit: int = -1) -> bytes:
     """The first `limit` bytes of a file (all: -1). OSError for all but regular files; a FIFO is not waited for."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

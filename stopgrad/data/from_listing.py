@@ -45,12 +45,14 @@ def open_listing(listing: Listing, config: DataConfig, image_size: int, progress
         notes += (
             f"images are kept at {config.max_side} pixels (data.max_side), fewer than the {image_size} of a crop",
         )
+    labelled = bool(pack.facts["classes"])
+    shown = PackedImages(pack, train, labelled)
     return Data(
         name=escape_name(listing.label) or "/",
         synthetic=False,
         classes=tuple(pack.facts["classes"]),
-        train=PackedImages(pack, train, labelled=bool(pack.facts["classes"])),
-        test=PackedImages(pack, test, labelled=bool(pack.facts["classes"])),
+        train=shown,
+        test=shown if test is train else PackedImages(pack, test, labelled),
         fingerprint=_fingerprint(pack, train, test, settings),
         bad=bad,
         ignored=left.ignored,
@@ -62,17 +64,8 @@ def open_listing(listing: Listing, config: DataConfig, image_size: int, progress
 def _key(listing: Listing, settings: DecodeSettings) -> str:
     """The name of the store: of the source, and of everything its content depends on."""
     slug = re.sub(r"[^a-z0-9]+", "-", listing.label.decode("ascii", "ignore").lower()).strip("-")[:40]
-    made_by = f"{FORMAT} {decoder_name()} {_words(settings)}".encode()
+    made_by = f"{FORMAT} {decoder_name()} {settings}".encode()
     return f"{slug or 'images'}-{digest(made_by, *listing.stamp)}"
-
-
-def _words(settings: DecodeSettings) -> str:
-    """What shapes pixels, in keys and fingerprints. 8 bits go without saying: checkpoints were written before 16."""
-    depth = "" if settings.depth == 8 else f", depth={settings.depth}"
-    return (
-        f"DecodeSettings(channels={settings.channels}, max_side={settings.max_side}, min_side={settings.min_side}, "
-        f"max_megapixels={settings.max_megapixels}{depth})"
-    )
 
 
 def _remembered(pack: Pack) -> LeftOut:
@@ -277,7 +270,7 @@ def _divided(pack: Pack, limit: int) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 def _fingerprint(pack: Pack, train: NDArray[np.int64], test: NDArray[np.int64], settings: DecodeSettings) -> str:
     arrays = [values[rows].tobytes() for rows in (train, test) for values in (pack.hashes, pack.labels)]
-    return digest(_words(settings).encode(), "\0".join(pack.facts["classes"]).encode(), *arrays)
+    return digest(str(settings).encode(), "\0".join(pack.facts["classes"]).encode(), *arrays)
 
 
 def _ignored(left: LeftOut) -> list[str]:

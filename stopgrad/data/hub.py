@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopgrad.contracts import ConfigError, DataError, MissingInputError
-from stopgrad.data.folder import escape_name
+from stopgrad.data.folder import escape_name, expanded
 from stopgrad.data.layout import TEST, TEST_NAMES, TRAIN, TRAIN_NAMES, Layout
 from stopgrad.data.listing import LeftOut, Listing, Member, UnreadableError, read_twice
 from stopgrad.data.pack import cache_root
@@ -62,11 +62,11 @@ def _shown(text: str) -> str:
 
 def _folder(name: str) -> tuple[Path | None, str]:
     """The folder a name stands for, if it is one, and the configuration after the @."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if name and path.is_dir():
         return path.resolve(), ""
     bare, _, config = name.partition("@")
-    path = Path(bare).expanduser()
+    path = expanded(bare)
     if bare and path.is_dir():
         return path.resolve(), config
     if bare.startswith(("/", ".", "~")):
@@ -153,7 +153,7 @@ class HubSet:
 
     def _read(self, part: int, row: int, limit: int) -> bytes:
         value = self.rows[part][row][self.image]
-        if not value:
+        if not value or (value.get("bytes") is None and value.get("path") is None):
             raise UnreadableError("no image in this row")
         if value.get("bytes") is not None:
             data = bytes(value["bytes"])

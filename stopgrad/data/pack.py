@@ -23,19 +23,15 @@ import os
 import shutil
 import tempfile
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from stopgrad.contracts import StorageError
 from stopgrad.rundir import failpoint, sync_folder
-
-T = TypeVar("T")
 
 FORMAT = 1  # of the files below; part of every key, so an older store is left alone
 ARRAYS = ("sizes", "hashes", "labels", "split")
@@ -168,23 +164,6 @@ class PackedImages:
 
 def _mapped_again(folder: Path, rows: NDArray[np.int64], labelled: bool) -> PackedImages:
     return PackedImages(Pack(folder), rows, labelled)
-
-
-def in_order(work: Callable[[NDArray[np.int64]], list[T]], count: int, piece: int) -> Iterator[T]:
-    """work(positions) over 0 to count, `piece` at a time, in threads; results in order, a bounded number ahead."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(16, cores)
-    ahead: deque[Future[list[T]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="stopgrad-data")
-    try:
-        for start in range(0, count, piece):
-            ahead.append(pool.submit(work, np.arange(start, min(start + piece, count), dtype=np.int64)))
-            if len(ahead) > workers + 2:
-                yield from ahead.popleft().result()
-        while ahead:
-            yield from ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class PackWriter:

@@ -207,8 +207,8 @@ def _look_tiff(data: bytes) -> _Looked | None:
     pages = list(tiff.pages(data))
     first = pages[0]
     bands = first.samples if first.samples > 1 else len({id(page) for page in pages})
-    if bands == 4 and first.alpha:
-        bands = 3
+    if bands in (2, 4) and first.alpha:  # transparency is laid on white
+        bands -= 1
     deep = first.dtype is not None and first.dtype.itemsize > 1
     return _Looked(first.height, first.width, bands, deep, None if bands == 3 else bands == 1)
 

@@ -18,6 +18,7 @@ is a folder with train/ and val/, and only these two are read.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import socket
@@ -32,10 +33,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stopgrad.contracts import MissingInputError
-from stopgrad.data.folder import Index, escape_name, index_folder, why
+from stopgrad.data.folder import Index, escape_name, expanded, index_folder, why
 from stopgrad.data.layout import TEST, TRAIN, Layout
 from stopgrad.data.listing import Files, LeftOut, Listing, Member, Told, stamp_of
-from stopgrad.data.pack import cache_root
+from stopgrad.data.pack import cache_root, storage_error
 from stopgrad.data.path_list import index_paths
 
 VERSION = b"1"  # of what is made of a set: its splits, labels and pixels; part of every key
@@ -82,13 +83,13 @@ def open_set(name: str, root: str) -> Listing:
     """The set `name`, in the folder `root` ("": below the cache). Nothing is loaded or downloaded before it is read."""
     if name == "imagenet":
         return _imagenet(root)
-    if root and not Path(root).expanduser().is_dir():
-        folder = escape_name(os.fsencode(Path(root).expanduser()))
+    if root and not expanded(root).is_dir():
+        folder = escape_name(os.fsencode(expanded(root)))
         raise MissingInputError(
             f"data.source: no such folder: {folder}, which {name} is to be read from; make it, or type {name} alone to "
             f"have it in {escape_name(os.fsencode(_default(name)))}"
         )
-    return NamedSet(name, Path(root).expanduser().resolve() if root else _default(name))
+    return NamedSet(name, expanded(root).resolve() if root else _default(name))
 
 
 def _default(name: str) -> Path:
@@ -96,7 +97,7 @@ def _default(name: str) -> Path:
 
 
 def _imagenet(root: str) -> Listing:
-    folder = Path(root).expanduser().resolve() if root else _default("imagenet")
+    folder = expanded(root).resolve() if root else _default("imagenet")
     shown = escape_name(os.fsencode(folder))
     missing = [part for part in ("train", "val") if not (folder / part).is_dir()]
     if missing:
@@ -159,6 +160,10 @@ class NamedSet:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             return kind(str(self.root), download=True, **given)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise storage_error(self.root, error) from error
+            raise MissingInputError(self._missing(error)) from error
         except Exception as error:  # a download, an archive or a file of the set: they raise nearly anything
             raise MissingInputError(self._missing(error)) from error
         finally:

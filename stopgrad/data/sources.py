@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from stopgrad.contracts import ConfigError, Images, MissingInputError
 from stopgrad.data import scenes
-from stopgrad.data.folder import BadFile, escape_name, index_folder, why
-from stopgrad.data.listing import Files, Listing
-from stopgrad.data.pack import PackedImages, PackWriter, digest, in_order, open_or_build
+from stopgrad.data.folder import BadFile, escape_name, expanded, index_folder, why
+from stopgrad.data.listing import Files, Listing, in_threads
+from stopgrad.data.pack import PackedImages, PackWriter, digest, open_or_build
 
 Progress = Callable[[int, int], None]  # images done, of how many
 
@@ -120,7 +120,7 @@ def list_source(source: str) -> Listing:
         from stopgrad.data.sets import open_set
 
         return open_set(name, root)
-    path = Path(source).expanduser()
+    path = expanded(source)
     try:
         if path.is_dir():
             return Files.of_folder(index_folder(path.resolve()))
@@ -143,10 +143,17 @@ def absolute(source: str) -> str:
     """A source as it can be said from any folder: a place on the disk, alone or after a name, becomes absolute."""
     name, colon, root = source.partition(":")
     if colon and root and (name in SOURCES or name == "hf"):
-        place = Path(root).expanduser()
-        return f"{name}:{place.absolute()}" if place.exists() else source
-    place = Path(source).expanduser()
-    return source if source in SOURCES or not place.exists() else str(place.absolute())
+        place = expanded(root)
+        return f"{name}:{place.absolute()}" if _is_there(place) else source
+    place = expanded(source)
+    return source if source in SOURCES or not _is_there(place) else str(place.absolute())
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:  # a name that is too long, a folder that can't be looked into: whoever opens it says so
+        return False
 
 
 def _of_file(path: Path) -> Listing | None:
@@ -208,7 +215,8 @@ def open_scenes(config: DataConfig, image_size: int, progress: Progress | None) 
     def fill(writer: PackWriter) -> None:
         labels = []
         for seed, count in counts:
-            for rgb, label in in_order(partial(_rendered, seed, size), count, 32):
+            groups = np.split(np.arange(count, dtype=np.int64), range(32, count, 32))
+            for rgb, label in in_threads(partial(_rendered, seed, size), groups):
                 writer.add(rgb if config.channels == 3 else _gray(rgb), len(writer))
                 labels.append(label)
                 if progress is not None:

@@ -12,7 +12,8 @@ from stopgrad.data.archive import BROKEN, SortedArchive, clean_name, first_line
 from stopgrad.data.folder import HEAD, sniff
 from stopgrad.data.listing import Member, UnreadableError, is_hidden, is_image_name, may_begin_like_one
 
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+# zipfile unpacks bzip2 and LZMA whole, however little is asked for, and 4 KB of bzip2 can be gigabytes: refused.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class Zip(SortedArchive):
@@ -45,7 +46,8 @@ class Zip(SortedArchive):
         if info.flag_bits & 0x41:
             return "encrypted"
         if info.compress_type not in METHODS:
-            return f"compressed by method {info.compress_type}, which isn't read"
+            method = zipfile.compressor_names.get(info.compress_type, str(info.compress_type))  # type: ignore[attr-defined]
+            return f"compressed by {method}, which isn't read; pack it again with deflate"
         if info.create_system == 3 and (info.external_attr >> 28) not in (0, 8):
             return "not a regular file (link or device)"
         return ""

@@ -24,7 +24,7 @@ from stopgrad.encoder import alone
 from stopgrad.encoder.file import Encoder, encoder_bytes
 from stopgrad.encoder.pixels import FromPixels, largest
 from stopgrad.nn.backbones import SMALL_STEM, TIMM_ARGUMENTS
-from stopgrad.rundir import write_bytes
+from stopgrad.rundir import check_place, write_bytes
 
 FORMATS = (".safetensors", ".onnx", ".pt2")
 TOLERANCE = 1e-5  # of a feature, or of the largest feature where that is above 1
@@ -45,11 +45,14 @@ class Exported:
 
 
 def check_format(path: Path) -> None:
-    """Raises ConfigError where the name ends in nothing that can be written."""
+    """Raises ConfigError where the name ends in nothing that can be written, StorageError where its folder can't be."""
     if path.suffix not in FORMATS:
-        raise ConfigError(f"export: {path.name!r} must end in {', '.join(FORMATS)}; that says the format")
+        raise ConfigError(
+            f"export: {path.name!r} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}; that says the format"
+        )
     if path.is_dir():
         raise ConfigError(f"export: {path} is a folder; name a file, such as {path / 'encoder'}{FORMATS[0]}")
+    check_place(path)
 
 
 def export_encoder(encoder: Encoder, path: Path, pixels: NDArray[np.float32], seen: str) -> Exported:

@@ -89,18 +89,16 @@ def load_encoder(path: Path) -> Encoder:
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error})") from error
     try:
-        config = BackboneConfig(**_own(described["backbone"]))
+        config = BackboneConfig.from_description(described["backbone"])
         preprocess = Preprocess.from_dict(described["preprocess"])
+        # before anything is made of that size: a few bytes could ask for all memory there is
+        if config.name == "tiny" and (found := tensors["stem.weight"].shape[:2]) != (config.width, preprocess.channels):
+            raise ConfigError(f"width and channels are {config.width} and {preprocess.channels}, of weights {found}")
         backbone = build_backbone(config, preprocess.channels, preprocess.image_size, seed=0)
         backbone.load_state_dict(tensors)
-    except (ConfigError, KeyError, TypeError, RuntimeError) as error:
+    except (ConfigError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: weights and description do not fit ({str(error).splitlines()[0]})") from error
     return Encoder(backbone.eval(), preprocess, config)
-
-
-def _own(backbone: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the backbone; files of version 0.1 name a width beside those that have none."""
-    return {key: value for key, value in backbone.items() if key != "width" or backbone["name"] == "tiny"}
 
 
 def _described(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
@@ -108,7 +106,7 @@ def _described(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         found = json.loads(metadata[KEY])
         if found["format"] == FORMAT:
             return dict(found)
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         found = {}
     raise CheckpointError(
         f"{path}: no encoder of stopgrad (format {found.get('format') if isinstance(found, dict) else None}, "

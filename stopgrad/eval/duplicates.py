@@ -1,4 +1,4 @@
-"""Near-duplicates: images whose features nearly point the same way, joined into groups."""
+"""Near-duplicates: images whose features nearly point the same way, in groups around their first."""
 
 from __future__ import annotations
 
@@ -16,33 +16,42 @@ NEIGHBOURS = 32  # looked at for each image where FAISS searches
 
 
 def near_duplicates(features: Tensor, threshold: float) -> list[list[int]]:
-    """Groups of two images or more, joined wherever a pair has a cosine of `threshold` or above.
+    """Groups of two images or more, each with a cosine of `threshold` or above to the first of its group.
 
-    features: [N, D], of any length, on the device that computes.  threshold: above 0, up to 1. Positions ascend within
-    a group, and groups come in the order of their first image; an image is in one group at most. Two images of a group
-    may be less alike than `threshold`, where others stand between them. Above a million images (search.EXACT_UP_TO)
-    only the 32 nearest of each are looked at, through FAISS. Raises ConfigError.
+    features: [N, D], of any length, on the device that computes.  threshold: above 0, up to 1. An image joins the first
+    group that takes it, so a chain of small changes does not become one group. Positions ascend within a group, and
+    groups come in the order of their first image. Above a million images (search.EXACT_UP_TO) only the 32 nearest of
+    each are looked at, through FAISS. Raises ConfigError.
     """
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"--threshold must be a cosine above 0 and up to 1, got {threshold}; identical images have 1")
-    parent = np.arange(len(features))
+    check_threshold(threshold)
+    leader = np.arange(len(features))
     if len(features) > search.EXACT_UP_TO:
         near, index = search.nearest(features, features, NEIGHBOURS, skip_self=True)
         rows, places = (near >= _reached(threshold)).nonzero().numpy().T
-        _join(parent, rows, index.numpy()[rows, places])
+        pairs = np.sort(np.stack([rows, index.numpy()[rows, places]], axis=1), axis=1)  # [M, 2], the lower first
+        for first, second in np.unique(pairs, axis=0):
+            _follow(leader, int(first), np.array([second]))
     else:
-        _join_exactly(parent, features, threshold)
-    return _groups(parent)
+        _follow_exactly(leader, features, threshold)
+    return _groups(leader)
 
 
-def _join_exactly(parent: NDArray[np.int64], features: Tensor, threshold: float) -> None:
+def check_threshold(threshold: float) -> None:
+    """Raises ConfigError for what is no cosine to look for."""
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"--threshold must be a cosine above 0 and up to 1, got {threshold}; identical images have 1")
+
+
+def _follow_exactly(leader: NDArray[np.int64], features: Tensor, threshold: float) -> None:
     chunk = max(1, SIMILARITIES // max(1, len(features)))
     with torch.no_grad(), search.in_float32(features.device.type):
         unit = F.normalize(features.float(), dim=1)  # [N, D]
         for start in range(0, len(unit), chunk):
             similarity = unit[start : start + chunk] @ unit[start:].T  # [R, N - start]: a pair is looked at once
-            rows, columns = (similarity >= _reached(threshold)).nonzero().cpu().numpy().T + start
-            _join(parent, rows, columns)
+            near = (similarity >= _reached(threshold)).cpu().numpy()
+            for row in np.flatnonzero(near.sum(axis=1) > 1):
+                places = start + np.flatnonzero(near[row])
+                _follow(leader, start + int(row), places[places > start + row])
 
 
 def _reached(threshold: float) -> float:
@@ -50,40 +59,17 @@ def _reached(threshold: float) -> float:
     return threshold - 1e-6
 
 
-def _join(parent: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
-    """Join the groups of first[i] and second[i], for all i. `parent` [N] holds the first of each image's group."""
-    apart = parent[first] != parent[second]
-    if not apart.any():
-        return
+def _follow(leader: NDArray[np.int64], first: int, others: NDArray[np.int64]) -> None:
+    """`others` that are in no group yet join `first`, unless it follows somebody itself.
 
-    def root(of: int) -> int:
-        while parent[of] != of:
-            parent[of] = parent[parent[of]]
-            of = int(parent[of])
-        return of
-
-    for a, b in zip(*_fewer(first[apart], second[apart])):
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    while (parent[parent] != parent).any():
-        parent[:] = parent[parent]
-
-
-def _fewer(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[list[int], list[int]]:
-    """Pairs that join the same: each `second` with the first it is paired with, and that with its other firsts.
-
-    Of a collapsed encoder, where everything is a pair, this leaves one pair an image.
+    Called in the order of `first`, so none of the others leads anybody.
     """
-    order = np.lexsort((first, second))
-    first, second = first[order], second[order]
-    begins = np.flatnonzero(np.diff(second, prepend=-1))
-    leads = np.repeat(first[begins], np.diff(begins, append=len(second)))
-    pairs = np.concatenate([np.stack([first[begins], second[begins]]), np.stack([leads, first])], axis=1)  # [2, M]
-    codes = np.unique(pairs[0] << 32 | pairs[1])
-    return (codes >> 32).tolist(), (codes & 0xFFFFFFFF).tolist()
+    if leader[first] == first:
+        free = others[leader[others] == others]
+        leader[free] = first
 
 
-def _groups(parent: NDArray[np.int64]) -> list[list[int]]:
-    order = np.argsort(parent, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(parent[order])) + 1)
+def _groups(leader: NDArray[np.int64]) -> list[list[int]]:
+    order = np.argsort(leader, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(leader[order])) + 1)
     return [group.tolist() for group in groups if len(group) > 1]

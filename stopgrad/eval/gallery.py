@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from stopgrad import rng
 from stopgrad.contracts import Batch, DataError, Images, Preprocess
-from stopgrad.eval.duplicates import near_duplicates
+from stopgrad.data.duplicates import looks, near_groups
 from stopgrad.eval.extract import frozen
 from stopgrad.eval.search import nearest
 from stopgrad.rundir import write_bytes
@@ -45,7 +45,6 @@ NEIGHBOURS = 8
 EXAMPLES = 8  # images whose neighbours are laid out
 OUTLIERS = 12
 GROUPS, GROUP_SIZE = 12, 6  # near-duplicates that are shown; how many there are is counted
-ALIKE = 0.97  # mean of the cosine of two images' features and of their small gray pictures
 SIDE = 64  # pixels of a thumbnail, at most
 COLUMNS = 40
 SHEET_BYTES = 3_600_000  # of thumbs.jpg: base64 makes 4.8 MB of it
@@ -127,7 +126,7 @@ def write_gallery(
         "neighbours": {"index": found.tolist(), "similarity": near.numpy().astype(np.float64).round(3).tolist()},
         "examples": examples(labels[:shown]),
         "duplicates": {
-            "rule": f"mean of the cosines of features and of small gray pictures at least {ALIKE}",
+            "rule": "by their looks, not by the features",
             "groups": [[place[i] for i in group[:GROUP_SIZE]] for group in groups[:GROUPS]],
             "sizes": [len(group) for group in groups[:GROUPS]],
             "total_groups": len(groups),
@@ -189,16 +188,17 @@ def neighbours(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def alike(pool: Pool) -> list[list[int]]:
-    """Groups of near-duplicates, largest first.
+    """Groups of near-duplicates, largest first: what `stopgrad check` calls so, and images of the same one colour.
 
-    Features alone call everything alike where they collapsed or see little, so small gray pictures have a say too.
+    By their looks: features call everything alike where they collapsed, and textures that they can't tell apart.
     """
-    if len(pool.index) < 2:
-        return []
-    gray = torch.from_numpy(pool.small.astype(np.float32).mean(axis=-1))[:, None]  # [P, 1, S, S]
-    tiny = F.interpolate(gray, size=16, mode="bilinear", antialias=True).flatten(1)  # [P, 256]
-    tiny = F.normalize(tiny - tiny.mean(dim=1, keepdim=True), dim=1)
-    groups = near_duplicates(torch.cat([pool.features, tiny], dim=1), ALIKE)
+    pictures = np.rint(pool.small.astype(np.float32) * 65535).astype(np.uint16)  # [P, S, S, C]
+    found = looks(pictures)
+    groups = [group.tolist() for group in near_groups(found)]
+    of_colour: dict[bytes, list[int]] = {}
+    for i in np.flatnonzero(found.flat).tolist():
+        of_colour.setdefault(pictures[i, 0, 0].tobytes(), []).append(i)
+    groups += [group for group in of_colour.values() if len(group) > 1]
     return sorted(groups, key=lambda group: (-len(group), group[0]))
 
 

@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -17,6 +22,7 @@ from stopgrad.nn.config import BackboneConfig
 
 # Attributes of a model that say what plain timm needs to build the same: for `stopgrad export`.
 TIMM_ARGUMENTS, SMALL_STEM = "timm_arguments", "small_stem_width"
+CONNECTED = 5.0  # seconds until a network counts as absent
 SMALL_IMAGE = 64  # pixels; up to here `stem: auto` gives a ResNet the small-image stem
 
 
@@ -126,6 +132,8 @@ def pretrained(name: str, channels: int, image_size: int) -> nn.Module:
     import timm
 
     base = name.partition(".")[0]
+    if not base:
+        raise ConfigError("timm: needs a model's name, such as timm:resnet18")
     if base not in timm.list_models():
         raise ConfigError(f"timm:{name}: timm has no such model" + _nearest(base, timm.list_models()))
     if not timm.is_model_pretrained(name):
@@ -133,10 +141,11 @@ def pretrained(name: str, channels: int, image_size: int) -> nn.Module:
     settings: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "pretrained": True}
     sized = {**settings, **({"img_size": image_size} if image_size else {})}
     try:
-        try:
-            model = timm.create_model(name, **sized)
-        except TypeError:  # a convolutional net takes any size and has no such argument
-            model = timm.create_model(name, **settings)
+        with _from_cache_where_offline():
+            try:
+                model = timm.create_model(name, **sized)
+            except TypeError:  # a convolutional net takes any size and has no such argument
+                model = timm.create_model(name, **settings)
     except Exception as error:  # urllib's, the hub's, a socket's: whatever the way there raises
         reason = (str(error).splitlines() or [""])[0][:200]
         raise MissingInputError(
@@ -144,6 +153,35 @@ def pretrained(name: str, channels: int, image_size: int) -> nn.Module:
             "first use: connect to the network once, or give an encoder.safetensors"
         ) from error
     return model
+
+
+@contextmanager
+def _from_cache_where_offline() -> Iterator[None]:
+    """Where the hub can't be reached, its client takes what it has at once: by itself it asks again for 50 seconds."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:  # timm then has no hub to ask
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _reachable(address: str) -> bool:
+    """Whether somebody answers there; True where a proxy would be asked instead, which can't be told from here."""
+    if urllib.request.getproxies():
+        return True
+    parts = urllib.parse.urlsplit(address)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), timeout=CONNECTED).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _small_stem(model: nn.Module, channels: int) -> None:

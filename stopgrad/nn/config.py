@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from stopgrad.contracts import ConfigError
 
+Stem = Literal["auto", "small", "standard"]
 TINY_WIDTH = 32  # learns most in given minutes on a CPU: docs/tiny.md
 
 
@@ -15,7 +18,7 @@ class BackboneConfig:
     """The trunk that is kept."""
 
     name: str = "tiny"  # tiny, or any timm model: resnet18, resnet50, vit_tiny_patch16_224, ...
-    stem: Literal["auto", "small", "standard"] = "auto"  # small: 3x3, stride 1, no pooling (SimSiam, appendix D)
+    stem: Stem = "auto"  # small: 3x3, stride 1, no pooling (SimSiam, appendix D)
     init: str = ""  # weights to begin from: an encoder.safetensors or timm:NAME; "" for random ones
     width: int = TINY_WIDTH  # channels of the first stage; read by tiny alone
 
@@ -26,3 +29,14 @@ class BackboneConfig:
             raise ConfigError(
                 f"backbone.width={self.width} is read by tiny alone, the backbone is {self.name}; remove it"
             )
+
+    @classmethod
+    def from_description(cls, values: Mapping[str, Any]) -> BackboneConfig:
+        """Raises ConfigError, KeyError or TypeError for values that describe nothing: they may be a stranger's."""
+        name, stem = values["name"], values["stem"]
+        width = values["width"] if name == "tiny" else TINY_WIDTH  # version 0.1 wrote one beside every name
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
+            raise ConfigError(f"backbone: the name must be tiny or a timm model's, got {name!r:.60}")
+        if stem not in get_args(Stem) or type(width) is not int:
+            raise ConfigError(f"backbone: stem must be of {get_args(Stem)}, width a number, got {stem!r} and {width!r}")
+        return cls(name=name, stem=stem, width=width)

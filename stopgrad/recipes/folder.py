@@ -200,7 +200,8 @@ def _epochs(it: _Choice, images: int, batch: int, size: int, backbone: str) -> i
 
 
 def _max_side(it: _Choice, size: int, channels: int, depth: int) -> int:
-    side = min(LARGEST_STORED, max(STORED_SIDE * size, 32))
+    narrow = math.ceil(size * it.probe.long / max(1, it.probe.short))  # the shorter side of a panorama fills a crop
+    side = min(LARGEST_STORED, max(STORED_SIDE * size, narrow, 32))
     kept = min(1.0, side / max(1, it.probe.long))
     megabytes = it.probe.images * it.probe.short * it.probe.long * kept**2 * channels * depth / 8 / 1e6
     why = f"longer sides, {it.probe.long} in the middle, are kept at {side / size:.3g} times a crop: "

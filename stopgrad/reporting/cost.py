@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from stopgrad.reporting.found import Found
 
@@ -13,19 +14,22 @@ def cost(runs: Sequence[Found]) -> list[tuple[str, list[str]]]:
     return [(title, values) for title, values in rows if any(value != "–" for value in values)]
 
 
-def trained(run: Found) -> tuple[int, float]:
+def trained(log: Sequence[Mapping[str, Any]], batch_size: int) -> tuple[int, float]:
     """(images seen, seconds spent) over all sessions, from the log: each line has the speed since the one before."""
     images, spent, before = 0, 0.0, 0
-    batch = int(run.recipe.get("loop", {}).get("batch_size", 0))
-    for line in run.log:
+    for line in log:
         if rate := line.get("images_per_second"):
-            count = (int(line["step"]) - before) * batch
-            images, spent, before = images + count, spent + count / float(rate), int(line["step"])
+            count = (line["step"] - before) * batch_size
+            images, spent, before = images + count, spent + count / rate, line["step"]
     return images, spent
 
 
+def _trained(run: Found) -> tuple[int, float]:
+    return trained(run.log, int(run.recipe.get("loop", {}).get("batch_size", 0)))
+
+
 def _time(run: Found) -> str:
-    seconds = trained(run)[1]
+    seconds = _trained(run)[1]
     if not seconds:
         return "–"
     minutes = round(seconds / 60)
@@ -35,12 +39,12 @@ def _time(run: Found) -> str:
 
 
 def _speed(run: Found) -> str:
-    images, seconds = trained(run)
+    images, seconds = _trained(run)
     return f"{images / seconds:,.0f} images/s" if seconds else "–"
 
 
 def _seen(run: Found) -> str:
-    images, _ = trained(run)
+    images, _ = _trained(run)
     epochs = run.log[-1].get("epoch", 0) if run.log else 0
     return f"{images:,} ({run.steps:,} steps, {epochs:g} epochs)" if images else "–"
 

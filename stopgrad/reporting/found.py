@@ -53,7 +53,7 @@ class Found:
 
     @property
     def steps(self) -> int:
-        return int(self.log[-1].get("step", 0)) if self.log else 0
+        return next((line["step"] for line in reversed(self.log) if type(line.get("step")) is int), 0)
 
     @property
     def synthetic(self) -> bool:
@@ -64,7 +64,7 @@ class Found:
     @property
     def source(self) -> str:
         """The data's name: of a folder its last part."""
-        source = str(self.recipe.get("data", {}).get("source", ""))
+        source = printable(str(self.recipe.get("data", {}).get("source", "")))
         return Path(source).name or source
 
     @property
@@ -88,24 +88,42 @@ def read_run(run: RunDir, name: str, diagnosis: Diagnosis, recipe: Mapping[str, 
         results=read_results(run.results),
         gallery=gallery,
         bad_files=count_rows(run.bad_files),
-        facts={str(k): str(v) for k, v in gallery.index.get("facts", {}).items()} if gallery else {},
+        facts={str(k): printable(str(v)) for k, v in gallery.index["facts"].items()} if gallery else {},
     )
 
 
 def read_results(path: Path) -> list[Result]:
     """The rows of results.json; none where there is no such file, or none that can be read."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return [Result(**row) for row in json.loads(path.read_text())]
+    with contextlib.suppress(OSError, ValueError):
+        return results_in(path.read_text())
     return []
+
+
+def results_in(text: str) -> list[Result]:
+    """Raises ValueError where the text is no results.json."""
+    try:
+        rows = [Result(**row) for row in json.loads(text, parse_constant=_no_number)]
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"no rows: {error}") from error
+    for row in rows:
+        texts = all(isinstance(part, str) for part in (row.name, row.split, row.protocol))
+        if not texts or type(row.n) is not int or not isinstance(row.value, float | int | str | None):
+            raise ValueError(f"no row: {row.as_dict()!r:.200}")
+    return rows
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number")
 
 
 def read_gallery(folder: Path) -> Gallery | None:
     """The gallery, or None where it is absent, cut short or of another format."""
     try:
-        index = json.loads((folder / "gallery.json").read_text())
-        if index["format"] != GALLERY_FORMAT:
+        index = json.loads((folder / "gallery.json").read_text(), parse_constant=_no_number)
+        if index["format"] != GALLERY_FORMAT or not isinstance(index.get("facts"), dict):
             return None
-        thumbs, views = ((folder / index[part]["file"]).read_bytes() for part in ("thumbs", "views"))
+        # not by the names in the index: in a stranger's run they could be any file of this machine
+        thumbs, views = ((folder / name).read_bytes() for name in ("thumbs.jpg", "views.jpg"))
         return Gallery(
             index=index,
             thumbs=as_url(thumbs),
@@ -113,7 +131,7 @@ def read_gallery(folder: Path) -> Gallery | None:
             views_size=jpeg_size(views),
             thumbs_size=jpeg_size(thumbs),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -20,7 +20,7 @@ from stopgrad.contracts import ConfigError
 from stopgrad.reporting import charts as drawing
 from stopgrad.reporting.charts import charts, number_text
 from stopgrad.reporting.cost import cost
-from stopgrad.reporting.found import Found
+from stopgrad.reporting.found import Found, printable
 from stopgrad.reporting.pictures import MARKS, drawn, map_data
 from stopgrad.reporting.scores import Cell, Row, cells, scores
 from stopgrad.version import __version__
@@ -159,7 +159,13 @@ def shape(run: Found, number: int, room: bool) -> dict[str, Any]:
     if run.gallery and room:
         try:
             gallery = drawn(run.gallery)
-        except (KeyError, IndexError, TypeError, ValueError):  # another version's, or cut short: what else there is
+        except (
+            KeyError,
+            IndexError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ):  # another version's, or cut short: what else there is
             gallery = None
     found = scores(run.results)
     return {
@@ -275,5 +281,5 @@ def flattened(values: Mapping[str, Any], before: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             out |= flattened(value, f"{before}{key}.")
         else:
-            out[f"{before}{key}"] = str(value)
+            out[f"{before}{key}"] = printable(str(value))
     return out

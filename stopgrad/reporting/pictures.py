@@ -8,7 +8,7 @@ from typing import Any
 
 from stopgrad.reporting.found import Gallery, printable
 
-MAP_SIZE, EDGE = 620, 16  # units of the map, about pixels; and the margin inside it
+MAP_SIZE, LOWEST_MAP, EDGE = 620, 310, 16  # width and least height of the map, about pixels; the margin inside it
 CLASSES = 20  # that have an entry in the legend
 CAPTION = 28  # characters
 
@@ -118,8 +118,8 @@ def odd(index: Mapping[str, Any], images: Sequence[Mapping[str, Any]]) -> dict[s
         told = f"No near-duplicates among {count:,} images ({found['rule']})."
     elif total > count / 2:
         told = (
-            f"{total:,} of {count:,} images count as near-duplicates ({found['rule']}): the features tell so little "
-            "apart that this says nothing about the data."
+            f"{total:,} of {count:,} images count as near-duplicates ({found['rule']}): there is less to learn from "
+            "than it seems."
         )
     else:
         told = (
@@ -155,7 +155,7 @@ def drawn_map(index: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any
     how = "PaCMAP, which keeps neighbours together and bends distances" if method == "PaCMAP" else method
     because = f" ({why})" if why else ""
     return {
-        "size": MAP_SIZE,
+        "size": (MAP_SIZE, map_height(points)),
         "groups": groups,
         "about": f"{len(points):,} images ({searched(index)}), placed by their features with {how}{because}.",
         "alt": f"Map of {len(points)} images by their features, made with {method}",
@@ -196,15 +196,21 @@ def placed(points: Sequence[Sequence[float]]) -> list[list[float]]:
         return []
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     size = max(max(xs) - min(xs), max(ys) - min(ys)) or 1.0
-    middle = ((max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2)
     scale = (MAP_SIZE - 2 * EDGE) / size
-    half = MAP_SIZE / 2
-    return [[round(half + scale * (x - middle[0]), 1), round(half - scale * (y - middle[1]), 1)] for x, y in points]
+    middle = (max(xs) + min(xs)) / 2
+    lowered = max(0.0, LOWEST_MAP - 2 * EDGE - scale * (max(ys) - min(ys))) / 2  # a flat map stands in its middle
+    left, top = MAP_SIZE / 2, EDGE + lowered
+    return [[round(left + scale * (x - middle), 1), round(top + scale * (max(ys) - y), 1)] for x, y in points]
+
+
+def map_height(places: Sequence[Sequence[float]]) -> float:
+    """Of a map of `placed` points: no higher than they need."""
+    return max(LOWEST_MAP, round(max(y for _, y in places) + EDGE, 1))
 
 
 def short(name: str) -> str:
-    """The end of a long name, which tells files of a folder apart."""
-    return name if len(name) <= CAPTION else "…" + name[-CAPTION + 1 :]
+    """The end of a long name, which tells files of a folder apart; no line ends after the dots."""
+    return name if len(name) <= CAPTION else "…\u2060" + name[-CAPTION + 1 :]
 
 
 def capital(text: str) -> str:

@@ -19,8 +19,12 @@ SUBJECT = {
 }
 HEADLINES = ("knn_top1", "linear_top1")  # where labels are; else how often the second view is found
 LABEL_FREE = "retrieval_at_1"
-LOWER_IS_BETTER = ("alignment", "uniformity")
-NEITHER = ("effective_rank",)
+# Without a best: a collapsed encoder has the best alignment there is, noise the best uniformity and the highest rank.
+NEITHER = {
+    "effective_rank": "number of directions; more is not better by itself",
+    "alignment": "distance of two views; lower is better only where uniformity is low too",
+    "uniformity": "how evenly images spread; lower is better only where alignment is low too",
+}
 EVERYDAY = {
     "knn_top1": "kNN accuracy",
     "linear_top1": "Linear probe accuracy",
@@ -97,7 +101,7 @@ def cells(name: str, values: list[float | None]) -> list[Cell]:
     known = [value for value in values if value is not None]
     best: float | None = None
     if len(known) > 1 and name not in NEITHER:
-        best = min(known) if name in LOWER_IS_BETTER else max(known)
+        best = max(known)
     return [Cell("–" if v is None else f"{v:.2f}", v, v is not None and v == best) for v in values]
 
 
@@ -114,10 +118,7 @@ def title_of(name: str) -> str:
 
 def about(name: str) -> str:
     unit = next((unit for start, unit in UNITS.items() if name.startswith(start)), "")
-    if name in NEITHER:
-        return "number of directions; more is not better by itself"
-    way = "lower is better" if name in LOWER_IS_BETTER else "higher is better"
-    return ", ".join(filter(None, (unit, way)))
+    return NEITHER.get(name) or ", ".join(filter(None, (unit, "higher is better")))
 
 
 def sentences(found: dict[str, Result], who: dict[str, dict[str, Result]]) -> list[Said]:

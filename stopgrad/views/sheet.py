@@ -24,7 +24,7 @@ Picture = NDArray[np.uint8]  # [H, W, 3]
 
 CELL = 128  # pixels of a side of what is drawn, at least
 GAP, PAIR_GAP, MARGIN = 6, 18, 16  # pixels: inside a pair, between pairs, around it all
-TEXT, SMALL_TEXT = 13, 11  # pixels
+TEXT, SMALL_TEXT = 14, 12  # pixels
 _INK, _FAINT, _PAPER, _EMPTY = (30, 30, 30), (110, 110, 110), (255, 255, 255), (236, 236, 236)
 
 

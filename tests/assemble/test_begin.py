@@ -1,6 +1,9 @@
 """Beginning from weights, and standing beside another encoder."""
 
 import dataclasses
+import io
+import socket
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,11 @@ import timm
 import torch
 
 from stopgrad.assemble import api, begin
-from stopgrad.assemble.train import Finished, for_epochs
+from stopgrad.assemble.train import Finished, asked_beside, for_epochs
 from stopgrad.cli.show import print_scores
 from stopgrad.contracts import CheckpointError, ConfigError, MissingInputError, Preprocess
 from stopgrad.encoder import load_encoder, save_encoder
+from stopgrad.nn import backbones
 from stopgrad.nn.backbones import build_backbone, pretrained
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.recipe.text import load as load_recipe
@@ -206,3 +210,33 @@ def test_without_a_network_it_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPa
 def test_a_baseline_for_other_channels_names_both(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="3 channels, the run's have 5"):
         begin.other_beside(str(encoder_file(tmp_path / "e.safetensors")), 5)
+
+
+def test_a_baseline_that_has_gone_does_not_end_a_run_that_has_begun(tmp_path: Path) -> None:
+    recipe = api.compose("simsiam/scenes", api.Options(baseline=str(tmp_path / "gone.safetensors")))
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    out = io.StringIO()
+    with pytest.raises(MissingInputError, match="no such encoder"):
+        asked_beside(run, recipe, Progress(out))
+    run.append_log({"step": 0})
+    assert asked_beside(run, recipe, Progress(out)) == {}
+    assert f"later: stopgrad eval {run.path} --baseline" in out.getvalue()
+
+
+def test_without_a_network_the_hub_is_not_asked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        with backbones._from_cache_where_offline():
+            assert not constants.HF_HUB_OFFLINE
+    with backbones._from_cache_where_offline():
+        assert constants.HF_HUB_OFFLINE  # nobody listens there any more
+    assert not constants.HF_HUB_OFFLINE
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": "http://proxy"})
+    with backbones._from_cache_where_offline():
+        assert not constants.HF_HUB_OFFLINE

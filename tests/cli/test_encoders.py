@@ -1,6 +1,7 @@
 """export, embed, neighbours, duplicates: on a folder, by the command and from Python."""
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from PIL import Image
 
 import stopgrad
 from stopgrad import cli
-from stopgrad.assemble import use
+from stopgrad.assemble import build, tables, use
 from stopgrad.contracts import ConfigError, DataError, Preprocess
 from stopgrad.encoder import Encoder, load_encoder, save_encoder
 from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.config import BackboneConfig
+from stopgrad.recipe.text import dump
+from stopgrad.recipes import recipe_named
 from stopgrad.views import preprocess_batch
 
 SIDE = 32
@@ -74,10 +77,25 @@ def test_features_are_the_encoders_own_with_name_split_and_label(
     np.testing.assert_allclose(table["features"][at], alone, atol=1e-5)
 
 
+def test_images_for_a_run_are_kept_as_large_as_the_run_keeps_them(encoder_file: Path, tmp_path: Path) -> None:
+    run_folder, images = tmp_path / "run", tmp_path / "images"
+    run_folder.mkdir()
+    images.mkdir()
+    recipe = recipe_named("simsiam/scenes")
+    kept = dataclasses.replace(recipe.data, max_side=64)
+    (run_folder / "recipe.yaml").write_text(dump(dataclasses.replace(recipe, data=kept)))
+    for i in range(3):
+        Image.fromarray(np.full((100, 100, 3), i, np.uint8)).save(images / f"{i}.png")
+    encoder = load_encoder(encoder_file)
+    assert use.open_for(encoder, images, None, use.kept_as(run_folder)).train[0].shape == (64, 64, 3)
+    assert use.read_image(images / "0.png", encoder, use.kept_as(run_folder)).shape == (64, 64, 3)
+    assert use.open_for(encoder, images, None, use.kept_as(encoder_file)).train[0].shape == (100, 100, 3)
+
+
 def test_parquet_holds_the_same_table(encoder_file: Path, folder: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     found = stopgrad.embed(encoder_file, folder)
-    use.write_features(found, tmp_path / "features.parquet")
+    tables.write_features(found, tmp_path / "features.parquet")
     table = parquet.read_table(tmp_path / "features.parquet").to_pydict()
     assert table["name"] == list(found.names)
     assert table["split"] == list(found.split)
@@ -90,7 +108,7 @@ def test_parquet_holds_the_same_table(encoder_file: Path, folder: Path, tmp_path
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"stopgrad\[tables\]"):
-        use.check_table(tmp_path / "features.parquet")
+        tables.check_table(tmp_path / "features.parquet")
 
 
 def test_arrays_are_embedded_as_files_are(encoder_file: Path, folder: Path) -> None:
@@ -104,6 +122,68 @@ def test_arrays_are_embedded_as_files_are(encoder_file: Path, folder: Path) -> N
     np.testing.assert_allclose(found.features[:3], of_folder.features[at], atol=1e-5)
     with pytest.raises(DataError, match="no images"):
         stopgrad.embed(encoder, [])
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((9, 9), np.uint8), r"image 1 is uint8 of shape \[9, 9\]; this encoder takes uint8 images of shape"),
+        (np.zeros((9, 9, 4), np.uint8), r"shape \[9, 9, 4\]"),
+        (np.zeros((9, 0, 3), np.uint8), r"shape \[9, 0, 3\]"),
+        (np.zeros((9, 9, 3), np.float32), "is float32"),
+        (np.zeros((9, 9, 3), np.uint16), "is uint16"),
+        ("photo.jpg", "image 1 is <U9"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused_by_their_place(image: object, said: str, encoder_file: Path) -> None:
+    with pytest.raises(DataError, match=said):
+        stopgrad.embed(encoder_file, [np.zeros((9, 9, 3), np.uint8), image])  # type: ignore[list-item]
+
+
+def test_what_is_neither_encoder_nor_images_is_said(encoder_file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"needs a loaded encoder, .* got <class 'int'>"):
+        stopgrad.embed(5, [])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="a source or a list of arrays"):
+        stopgrad.embed(encoder_file, None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="a run folder or a list of them"):
+        stopgrad.report(None)  # type: ignore[arg-type]
+
+
+def test_an_encoder_stays_on_the_device_it_came_on(encoder_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = load_encoder(encoder_file)
+    monkeypatch.setattr(build, "pick_device", lambda: torch.device("meta"))  # stands for a GPU: it computes nothing
+    with pytest.raises(RuntimeError, match="meta"):
+        stopgrad.embed(encoder, [np.zeros((9, 9, 3), np.uint8)])
+    assert {value.device.type for value in encoder.backbone.parameters()} == {"cpu"}
+
+
+def test_a_single_image_is_one_image_though_it_is_the_test_as_well(
+    encoder_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "one" / "a.png"
+    image.parent.mkdir()
+    Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3)).save(image)
+    assert stopgrad.embed(encoder_file, image.parent).names == ("a.png",)
+    assert run("duplicates", encoder_file, "--data", image.parent, "-o", tmp_path / "g.csv") == 0
+    assert "0 groups of 0 images among 1" in capsys.readouterr().out
+    assert run("neighbours", encoder_file, "--data", image.parent, "--query", image) == 65
+    assert "there is no image but the query" in capsys.readouterr().err
+
+
+def test_images_of_other_channels_say_what_the_encoder_takes(
+    encoder_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bands").mkdir()
+    query = tmp_path / "bands" / "a.npy"
+    np.save(query, np.zeros((40, 40, 5), np.uint8))
+    for words in (
+        ("embed", encoder_file, "--data", query.parent, "-o", tmp_path / "f.npz"),
+        ("neighbours", encoder_file, "--data", query.parent, "--query", query),
+    ):
+        assert run(*words) == 65
+        err = capsys.readouterr().err
+        assert "this encoder takes images of 3 channels" in err
+        assert "--set" not in err  # no option of these commands
 
 
 def test_features_that_are_not_finite_name_the_image(encoder_file: Path) -> None:
@@ -122,9 +202,8 @@ def test_the_nearest_are_printed_and_drawn_for_an_image_of_the_source_or_any_oth
     assert run("neighbours", encoder_file, "--data", folder, "--query", query, "-k", 7, "-o", sheet) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 7 + 1
-    nearest = [line.split() for line in lines[1:3]]
-    assert {row[2] for row in nearest} == {"train", "test"}  # the same image is in both
-    assert {row[1] for row in nearest} == {"1.0000"}
+    assert lines[1].split()[1:3] == ["1.0000", "test"]  # the same image is in both splits
+    assert not any(line.endswith(f"train/{EVIL}/3.png") for line in lines)  # nobody is its own neighbour
     with Image.open(sheet) as drawn:
         assert drawn.size[0] > 800
     other = tmp_path / "photo.jpg"
@@ -140,9 +219,13 @@ def test_the_nearest_are_printed_and_drawn_for_an_image_of_the_source_or_any_oth
         (("neighbours", "--query", "{tmp}/text.png"), "looks like text", 65),
         (("neighbours", "--query", "{tmp}"), "can't be read", 65),
         (("neighbours", "--query", "{tmp}/text.png", "-k", "0"), "-k must be 1", 2),
-        (("neighbours", "--query", "{tmp}/text.png", "-o", "{tmp}/a.jpg"), "must end in .png", 2),
-        (("embed", "-o", "{tmp}/features.csv"), "must end in .npz or .parquet", 2),
+        (("neighbours", "--query", "{tmp}/text.png", "-o", "{tmp}/a.jpg"), "must be a file that ends in .png", 2),
+        (("embed", "-o", "{tmp}/features.csv"), "must be a file that ends in .npz or .parquet", 2),
+        (("embed", "-o", "{tmp}/text.png/features.npz"), "can't be written (Not a directory)", 74),
         (("duplicates", "-o", "{tmp}/a.csv", "--threshold", "2"), "--threshold must be", 2),
+        (("duplicates", "-o", "{tmp}/recipe.yaml"), "must be a file that ends in .csv", 2),
+        (("export", "-o", "{tmp}/text.png/e.onnx"), "can't be written (Not a directory)", 74),
+        (("eval", "--output", "{tmp}/recipe.yaml"), "must be a file that ends in .json", 2),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(
@@ -168,7 +251,7 @@ def test_groups_hold_the_copy_and_no_cell_is_a_formula(
     path = tmp_path / "groups.csv"
     assert run("duplicates", encoder_file, "--data", folder, "-o", path, "--threshold", "1.0") == 0
     said = capsys.readouterr().out
-    assert "1 groups of 2 images among 40" in said
+    assert "1 group of 2 images among 40" in said
     assert "both train and test" in said
     rows = list(csv.reader(io.StringIO(path.read_text())))
     assert rows == [

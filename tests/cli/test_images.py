@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,22 @@ def test_check_measures_time_and_memory_and_leaves_nothing_behind(
     }
 
 
+def test_check_for_minutes_says_where_they_are_few_and_repeats_what_it_was_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stopgrad.assemble import minutes
+
+    monkeypatch.setattr(minutes, "MEASURED_SECONDS", 0.1)
+    settings = ("backbone.width=8", "eval={linear: none, random_seeds: 1}", "loop.batch_size=16")
+    code, out, err = run(capsys, "check", str(folder), "--minutes", "0.01", "--set", *settings)
+    assert code == 0, err
+    assert "steps are few" in out
+    given = f"--minutes 0.01 --set {shlex.join(settings)}"
+    assert f"stopgrad train simsiam --data {folder} {given}" in out
+    assert f"stopgrad views simsiam --data {folder} -o views.png {given}" in out
+    assert run(capsys, "views", "simsiam", "--data", str(folder), "--minutes", "-1")[0] == 2
+
+
 def test_check_ends_with_65_where_no_run_could_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad").mkdir()
     for i in range(4):
@@ -107,6 +124,18 @@ def test_check_ends_with_65_where_no_run_could_start(tmp_path: Path, capsys: pyt
     assert code == 65
     assert "fewer than one batch" in err
     assert run(capsys, "check", str(tmp_path / "nowhere"))[0] == 66
+
+
+def test_one_image_is_one_image_and_no_run_even_without_the_timing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "one" / "a.png")
+    code, out, err = run(capsys, "check", str(tmp_path / "one"), "--no-time")
+    assert code == 65
+    assert "fewer than one batch" in err
+    assert "A run can start" not in out
+    assert "duplicates" not in out.partition("Warnings")[2]
 
 
 def test_what_makes_a_run_unlikely_to_learn_is_said_before_it(tmp_path: Path) -> None:
@@ -154,3 +183,33 @@ def test_a_mistake_is_one_line(words: list[str], message: str, capsys: pytest.Ca
     assert code == 2
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_where_steps_are_slow_few_of_them_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two after those whose views were ready; a machine that is fast enough times five and more."""
+    from types import SimpleNamespace
+
+    from stopgrad.assemble import minutes
+
+    def timed(seconds: float) -> tuple[float, int]:
+        clock, done = [0.0], []
+
+        def step(job: object, views: object, moment: object) -> None:
+            clock[0] += seconds
+            done.append(views)
+
+        monkeypatch.setattr(minutes, "one_step", step)
+        monkeypatch.setattr(minutes, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        job = SimpleNamespace(views_at=lambda step: step, clock=lambda step: step)
+        return minutes._time_steps(job, 2), len(done)  # type: ignore[arg-type]
+
+    assert timed(20.0) == (pytest.approx(20.0), 5)
+    assert timed(2.0) == (pytest.approx(2.0), 12)
+    assert timed(0.1)[1] > 60
+
+
+@pytest.mark.parametrize(("seconds", "share"), [(0.0, 1.0), (60.0, 1.0), (120.0, 0.5), (1e6, 0.25)])
+def test_where_an_evaluation_is_slow_fewer_images_are_timed(seconds: float, share: float) -> None:
+    from stopgrad.assemble.rehearse import rehearsed_share
+
+    assert rehearsed_share(seconds) == share

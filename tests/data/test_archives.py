@@ -237,6 +237,19 @@ def test_a_zip_that_lies_about_a_size_is_read_up_to_that_size(tmp_path: Path) ->
     assert "damaged in the archive" in found.bad[0].reason
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_that_can_unpack_to_gigabytes_at_once_is_not_opened(method: int, tmp_path: Path) -> None:
+    """zipfile unpacks all of it, however few bytes are asked for."""
+    path = as_zip({f"{i}.png": png(i) for i in range(5)}, tmp_path / "images")
+    with zipfile.ZipFile(path, "a", method) as file:
+        file.writestr("zeros.png", bytes(5_000_000))
+    found = opened(path, max_bad_fraction=0.5)
+    name = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}[method]
+    assert [(item.path, item.reason) for item in found.bad] == [
+        ("zeros.png", f"compressed by {name}, which isn't read; pack it again with deflate")
+    ]
+
+
 def test_a_zip_member_whose_bytes_changed_is_bad_and_the_others_are_read(tmp_path: Path) -> None:
     members = {f"{i}.png": png(i) for i in range(6)}
     path = as_zip(members, tmp_path / "images")

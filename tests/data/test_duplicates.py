@@ -1,11 +1,14 @@
 """Copies byte for byte and by their looks: banding against all pairs, changes that must not hide a copy, no chains."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stopgrad.data.duplicates import DISTANCE, exact_groups, looks, near_groups, near_pairs
+from stopgrad.data import duplicates
+from stopgrad.data.duplicates import DISTANCE, Looks, exact_groups, looks, near_groups, near_pairs
 
 
 def picture(seed: int, side: int = 96, channels: int = 3) -> NDArray[np.uint8]:
@@ -35,8 +38,9 @@ def test_banding_finds_the_same_pairs_as_comparing_all(distance: int) -> None:
     hashes = np.unique(near)
     bits = np.bitwise_count(hashes[:, None] ^ hashes)
     expected = {(i, j) for i, j in zip(*np.nonzero(bits <= distance)) if i < j}
-    left, right = near_pairs(hashes, distance)
-    assert set(zip(left.tolist(), right.tolist())) == {(int(i), int(j)) for i, j in expected}
+    pairs = near_pairs(hashes, distance)
+    assert pairs is not None
+    assert sorted(map(tuple, pairs.tolist())) == sorted((int(i), int(j)) for i, j in expected)  # each once
     assert distance == 0 or expected
 
 
@@ -94,3 +98,23 @@ def test_ten_thousand_copies_and_thousands_of_others_take_no_pairwise_time() -> 
 def test_images_of_many_bands_have_looks_too() -> None:
     bands = [np.concatenate([picture(seed), picture(seed + 50)], axis=2) for seed in range(3)]
     assert [group.tolist() for group in near_groups(looks([*bands, bands[1]]))] == [[1, 3]]
+
+
+def test_images_that_share_a_hash_stay_together_beside_a_near_one() -> None:
+    thumbs = np.tile(looks([picture(0)]).thumbs, (4, 1))
+    hashes = np.array([5, 4, 4, 5], np.uint64)  # two of each, one bit apart
+    assert [group.tolist() for group in near_groups(Looks(hashes, thumbs))] == [[0, 1, 2, 3]]
+
+
+def test_thousands_of_frames_that_all_look_alike_are_held_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MOST_PAIRS", 10_000)
+    thumbs = np.tile(looks([picture(0)]).thumbs, (1_000, 1))
+    bits = np.uint64(1) << np.random.default_rng(0).integers(0, 64, (1_000, 4)).astype(np.uint64)
+    frames = Looks(np.bitwise_xor.reduce(bits, axis=1), thumbs)  # hashes at most 8 bits apart, most of them different
+    assert near_pairs(np.unique(frames.hashes), DISTANCE) is None
+    tracemalloc.start()
+    groups = near_groups(frames)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert groups  # the closest of them
+    assert peak < 64e6

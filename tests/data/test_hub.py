@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from stopgrad.contracts import ConfigError, DataError, MissingInputError
-from stopgrad.data import Data, DataConfig, open_data
+from stopgrad.data import Data, DataConfig, hub, open_data
 from stopgrad.data.from_listing import open_listing
-from stopgrad.data.listing import sample
+from stopgrad.data.listing import UnreadableError, sample
 from stopgrad.data.sources import list_source
 
 datasets = pytest.importorskip("datasets", reason="the extra hf is not installed")
@@ -101,6 +101,14 @@ def test_parquet_files_and_image_folders_are_opened(tmp_path: Path) -> None:
     data = opened(tmp_path / "folder")
     assert (len(data.train), len(data.test), data.classes) == (6, 2, ("cat", "dog"))
     assert data.train[0].tobytes() == decoded(0)
+
+
+def test_a_row_of_empty_fields_has_no_image() -> None:
+    """As Parquet that others wrote can have it; `datasets` would not write it."""
+    rows = hub.HubSet.__new__(hub.HubSet)
+    rows.rows, rows.image = [[{"image": {"bytes": None, "path": None}}]], "image"
+    with pytest.raises(UnreadableError, match="no image in this row"):
+        rows._read(0, 0, -1)
 
 
 def test_a_bad_row_is_named(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from stopgrad.contracts import DataError, StorageError
+from stopgrad.data.listing import in_threads
 from stopgrad.data.pack import (
     Pack,
     PackedImages,
     PackWriter,
     cache_root,
     digest,
-    in_order,
     open_or_build,
 )
 
@@ -380,11 +380,11 @@ def test_opening_makes_no_object_per_image() -> None:
 def test_work_in_threads_comes_back_in_order_and_is_not_far_ahead() -> None:
     started: list[int] = []
 
-    def work(positions: NDArray[np.int64]) -> list[int]:
-        started.extend(positions.tolist())
-        return [int(i) ** 2 for i in positions]
+    def work(positions: range) -> list[int]:
+        started.extend(positions)
+        return [i**2 for i in positions]
 
-    results = in_order(work, 1000, piece=7)
+    results = in_threads(work, (range(at, min(at + 7, 1000)) for at in range(0, 1000, 7)))
     first = [next(results) for _ in range(10)]
     assert first == [i**2 for i in range(10)]
     assert len(started) < 200
@@ -392,8 +392,8 @@ def test_work_in_threads_comes_back_in_order_and_is_not_far_ahead() -> None:
 
 
 def test_an_error_in_a_thread_reaches_the_caller() -> None:
-    def work(positions: NDArray[np.int64]) -> list[int]:
+    def work(positions: range) -> list[int]:
         raise ValueError(f"at {positions[0]}")
 
     with pytest.raises(ValueError, match="at 0"):
-        list(in_order(work, 10, piece=5))
+        list(in_threads(work, [range(5), range(5, 10)]))

@@ -1,5 +1,6 @@
 """Sets by name: torchvision's own classes on small files in the formats of the originals, and no network at all."""
 
+import errno
 import gzip
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stopgrad.contracts import MissingInputError
+from stopgrad.contracts import MissingInputError, StorageError
 from stopgrad.data import Data, DataConfig, open_data, sets
 from stopgrad.data.listing import sample
 from stopgrad.data.sources import SCENES, SOURCES, list_source
@@ -306,3 +307,12 @@ def test_the_time_a_download_may_be_silent_is_given_back(tmp_path: Path) -> None
         opened("cifar10")
     assert socket.getdefaulttimeout() == before
     assert os.environ["STOPGRAD_CACHE"] == str(tmp_path / "cache")
+
+
+def test_a_disk_that_is_full_while_a_set_is_downloaded_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torchvision, "CIFAR10", full)
+    with pytest.raises(StorageError, match=r"can't be written \(No space left on device, .* MB free\)"):
+        open_data(DataConfig(source="cifar10"), image_size=32)

@@ -427,3 +427,21 @@ def test_a_real_gray_set_opens_whole(tmp_path: Path) -> None:
     assert (len(data.train), len(data.test), len(data.classes), data.bad) == (1440, 360, 6, ())
     assert data.train[0].shape == (200, 200, 1)
     assert opened(archive, channels=1).fingerprint == data.fingerprint  # and it need not be unpacked
+
+
+@pytest.mark.parametrize(
+    "name", ["~nobody-of-this-name/x", "cifar10:~nobody-of-this-name/x", "hf:~nobody-of-this-name/x"]
+)
+def test_the_home_of_nobody_is_no_such_folder(name: str) -> None:
+    if name.startswith("hf:"):
+        pytest.importorskip("datasets", reason="the extra hf is not installed")
+    assert absolute(name) == name
+    with pytest.raises(MissingInputError, match="no such folder: ~nobody-of-this-name/x"):
+        open_data(DataConfig(source=name), image_size=32)
+
+
+def test_a_name_that_no_file_can_have_is_an_error_in_one_sentence() -> None:
+    name = "x" * 5000
+    assert absolute(name) == name
+    with pytest.raises(MissingInputError, match=r"x can't be read \(file name too long\)$"):
+        open_data(DataConfig(source=name), image_size=32)

@@ -173,3 +173,16 @@ def test_this_machine_has_cores_and_memory() -> None:
     machine = this_machine()
     assert machine.cores >= 1
     assert machine.memory > 10**8
+
+
+def test_panoramas_are_stored_tall_enough_for_a_crop() -> None:
+    recipe, _ = folder(images(1_000, 100, long=800), LAPTOP, {"views.image_size": 48})
+    assert recipe.data.max_side * 100 / 800 >= 48
+
+
+def test_a_folder_with_a_name_that_yaml_would_read_is_looked_at_too(gray_folder: Path) -> None:
+    odd = gray_folder.with_name("a: b")
+    gray_folder.rename(odd)
+    recipe, why = api.choose("simsiam", api.Options(data=str(odd)))
+    assert (recipe.data.source, recipe.data.channels) == (str(odd), 1)
+    assert why

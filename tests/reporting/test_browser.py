@@ -87,7 +87,7 @@ def middle_of_a_mark(page: Any) -> tuple[float, float]:
     x, y = page.evaluate("JSON.parse(document.getElementById('data').textContent).maps[0].points[4]")
     page.locator("svg.map").scroll_into_view_if_needed()
     box = page.locator("svg.map").bounding_box()
-    return box["x"] + x / 620 * box["width"], box["y"] + y / 620 * box["height"]
+    return box["x"] + x / 620 * box["width"], box["y"] + y / 620 * box["width"]
 
 
 def test_pointing_at_the_map_shows_an_image_and_a_click_its_neighbours(opened: Opened) -> None:

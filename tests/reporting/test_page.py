@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from stopgrad.assemble.report import names, report
-from stopgrad.contracts import ConfigError, MissingInputError, Result
+from stopgrad.contracts import ConfigError, MissingInputError, Result, StorageError
 from stopgrad.reporting import page, scores
-from stopgrad.reporting.found import read_results
+from stopgrad.reporting.found import as_url, read_gallery, read_results
 from stopgrad.rundir import RunDir
 from tests.reporting import made
 
@@ -186,8 +186,8 @@ def test_every_baseline_is_a_column_and_the_best_of_a_row_is_marked() -> None:
     assert "knn_top1" not in by_name  # nothing stands beside it
     assert [cell.text for cell in by_name["knn_top1_k200"].cells] == ["11.00", "14.00", "–"]
     assert [cell.best for cell in by_name["knn_top1_k200"].cells] == [False, True, False]
-    assert [cell.best for cell in by_name["alignment"].cells] == [True, False, False]
-    assert not any(cell.best for cell in by_name["effective_rank"].cells)
+    # a collapsed encoder has the best alignment there is, noise the highest rank
+    assert not any(cell.best for name in ("alignment", "effective_rank") for cell in by_name[name].cells)
 
 
 def test_a_failed_run_gives_a_page_of_what_there_is(tmp_path: Path) -> None:
@@ -287,6 +287,12 @@ def test_mistakes_say_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = made.run(tmp_path / "a", pictures=False)
     with pytest.raises(ConfigError, match="is a folder"):
         report(path, tmp_path)
+    before = (path / "recipe.yaml").read_bytes()
+    with pytest.raises(ConfigError, match=r"must end in \.html, so that no other file is overwritten"):
+        report(path, path / "recipe.yaml")
+    assert (path / "recipe.yaml").read_bytes() == before
+    with pytest.raises(StorageError, match="can't be written"):
+        report(path, path / "recipe.yaml" / "report.html")
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ConfigError, match=r"pip install 'stopgrad\[report\]'"):
         report(path)
@@ -297,5 +303,47 @@ def test_runs_of_one_name_are_told_apart() -> None:
     assert names([Path("x/a"), Path("y/a")]) == ["x/a", "y/a"]
 
 
-def test_results_that_are_no_results_are_none(tmp_path: Path) -> None:
+def test_a_run_named_twice_is_shown_once(tmp_path: Path) -> None:
+    a, b = (made.run(tmp_path / name, pictures=False) for name in "ab")
+    text = report([a, b, tmp_path / "x" / ".." / "a"], tmp_path / "r.html").read_text()
+    assert "2 runs side by side" in text
+    assert text.index("<bdi>a</bdi>") < text.index("<bdi>b</bdi>")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": 5}, {"value": [1]}, {"value": float("nan")}, {"n": "x"}, {"protocol": None}, {"n": True}, {"more": 1}],
+)
+def test_results_that_are_no_results_are_none(change: dict[str, Any], tmp_path: Path) -> None:
     assert read_results(tmp_path / "none.json") == []
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps([made.row("knn_top1", 1.0)]))
+    assert len(read_results(results)) == 1
+    results.write_text(json.dumps([made.row("knn_top1", 1.0), {**made.row("linear_top1", 1.0), **change}]))
+    assert read_results(results) == []
+    results.write_text("[" * 100_000)
+    assert read_results(results) == []
+
+
+def test_a_stranger_s_gallery_can_not_name_other_files_or_values_that_are_no_numbers(tmp_path: Path) -> None:
+    path = made.run(tmp_path / "a")
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes((path / "gallery" / "views.jpg").read_bytes() + b"secret")
+    index = json.loads((path / "gallery" / "gallery.json").read_text())
+    for part in ("thumbs", "views"):
+        index[part]["file"] = str(secret)
+    (path / "gallery" / "gallery.json").write_text(json.dumps(index))
+    found = read_gallery(path / "gallery")
+    assert found is not None
+    assert found.views == as_url((path / "gallery" / "views.jpg").read_bytes())
+    for part, value in (("facts", [1]), ("map", {**index["map"], "points": [[float("nan"), 1.0]] * 9}), ("images", 5)):
+        (path / "gallery" / "gallery.json").write_text(json.dumps({**index, part: value}))
+        assert "No views" in report(path).read_text()
+
+
+def test_a_source_can_not_turn_the_text_around_it(tmp_path: Path) -> None:
+    a = made.run(tmp_path / "a", 'data.source="photos\\u202egnp"', pictures=False)
+    b = made.run(tmp_path / "b", pictures=False)
+    text = report([a, b], tmp_path / "r.html").read_text()
+    assert "\u202e" not in text
+    assert "\\u202egnp" in text

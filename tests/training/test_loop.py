@@ -97,8 +97,8 @@ def test_a_changed_recipe_is_refused_with_old_and_new(tmp_path: Path) -> None:
     path = start(tmp_path, "a", "loop.epochs=1").path
     RunDir(path).set_status("interrupted")
     text = (path / "recipe.yaml").read_text()
-    (path / "recipe.yaml").write_text(text.replace("base_lr: 0.12", "base_lr: 0.5"))
-    with pytest.raises(CheckpointError, match=r"optim\.base_lr was 0\.12, is 0\.5"):
+    (path / "recipe.yaml").write_text(text.replace("base_lr: 0.96", "base_lr: 0.5"))
+    with pytest.raises(CheckpointError, match=r"optim\.base_lr was 0\.96, is 0\.5"):
         go_on(path)
 
 
@@ -302,10 +302,10 @@ def test_sigterm_outside_the_loop_says_how_to_go_on_with_its_own_code(
 
 
 def test_speed_is_that_of_all_sessions_not_of_the_last() -> None:
-    from stopgrad.assemble.train import speed
+    from stopgrad.reporting.cost import trained
 
     log = [{"step": 0}, {"step": 10, "images_per_second": 100.0}, {"step": 20, "images_per_second": 50.0}]
-    assert speed(log, batch_size=10) == (200, pytest.approx(200 / 3))
+    assert trained(log, batch_size=10) == (200, pytest.approx(3))
 
 
 WITHOUT_EXTRAS = """

@@ -122,8 +122,8 @@
       const way = ways[event.key];
       if (!way) return;
       event.preventDefault();
-      const size = svg.viewBox.baseVal.width;
-      const [x, y] = current === null ? [size / 2, size / 2] : map.points[current];
+      const view = svg.viewBox.baseVal;
+      const [x, y] = current === null ? [view.width / 2, view.height / 2] : map.points[current];
       // inside the quarter that the key points to
       const ahead = (px, py, i) => {
         const dx = px - x, dy = py - y, along = dx * way[0] + dy * way[1];

@@ -87,7 +87,7 @@ def test_a_supervised_tiny_reaches_at_least_90(splits: tuple[Split, Split]) -> N
     (train, label), (test, truth) = splits
     generator = torch.Generator().manual_seed(0)
     net = build_backbone(BackboneConfig(name="tiny"), 3, 32, 0).to(memory_format=torch.channels_last).train()
-    head = nn.Linear(256, len(scenes.CLASSES))
+    head = nn.Linear(net.dim, len(scenes.CLASSES))
     weights = [*net.parameters(), *head.parameters()]
     optimizer = torch.optim.SGD(weights, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     epochs, batch = 20, 128
