@@ -133,9 +133,7 @@ def duplicates(
         print(f"images of both train and test stand in {many}: scores on such a test split flatter")
     largest = max(map(len, groups), default=0)
     if largest > max(10, len(found) // 4):
-        print(
-            f"one group holds {largest:,} images that the encoder can hardly tell apart; a higher --threshold parts them"
-        )
+        print(f"one group holds {largest:,} images the encoder can hardly tell apart; a higher --threshold parts them")
     for number, group in enumerate(groups[:SHOWN], 1):
         shown = ", ".join(f"{found.names[at]} ({value:.3f})" for at, value in group[:4])
         print(f"  {number}: {shown}{', ...' if len(group) > 4 else ''}")
