@@ -15,6 +15,7 @@ from torch import nn
 from stopgrad import dist, rng
 from stopgrad.assemble.begin import load_start
 from stopgrad.contracts import Images, Preprocess, Views
+from stopgrad.data.listing import cores
 from stopgrad.data.loader import Loader, Subset, hold_out
 from stopgrad.data.sources import Data
 from stopgrad.method import Method
@@ -72,9 +73,9 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
     precision = loop.precision
     if precision == "auto":
         precision = "bf16" if bf16_is_fast(device) else "float32"
-    return dataclasses.replace(
-        recipe, loop=dataclasses.replace(loop, precision=precision, threads=loop.threads or torch.get_num_threads())
-    )
+    # OMP_NUM_THREADS may ask for more than there are; threads that take turns on a core wait for each other
+    threads = loop.threads or min(torch.get_num_threads(), cores())
+    return dataclasses.replace(recipe, loop=dataclasses.replace(loop, precision=precision, threads=threads))
 
 
 def identity(recipe: Recipe, data: Data, device: torch.device) -> dict[str, Any]:

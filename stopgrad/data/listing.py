@@ -207,10 +207,14 @@ def pieces(members: Iterable[Member]) -> Iterator[list[Member]]:
         yield piece
 
 
+def cores() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def in_threads(work: Callable[[S], list[T]], groups: Iterable[S]) -> Iterator[T]:
     """work(group) in threads; results in order, a bounded number ahead. `groups` is drawn in the calling thread."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(16, cores)
+    workers = min(16, cores())
     ahead: deque[Future[list[T]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="stopgrad-data")
     try:

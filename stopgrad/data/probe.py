@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from stopgrad.contracts import MissingInputError
 from stopgrad.data.layout import TRAIN, UNUSED
+from stopgrad.data.listing import cores
 from stopgrad.data.sources import SCENES, DataConfig, list_source, open_data
 
 HEADERS = 256  # files whose header is read, spread evenly over the source
@@ -69,12 +70,11 @@ class Machine:
 
 def this_machine() -> Machine:
     """Cores this process may use, memory within its container's limit, and the first NVIDIA GPU it may see."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # cgroup v2; "max" where there is no limit
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     gpu, gpu_memory = _gpu()
-    return Machine(cores=cores, memory=memory, gpu=gpu, gpu_memory=gpu_memory)
+    return Machine(cores=cores(), memory=memory, gpu=gpu, gpu_memory=gpu_memory)
 
 
 def _gpu() -> tuple[str, int]:

@@ -343,3 +343,12 @@ def test_tensorboard_gets_the_same_numbers_as_the_log(tmp_path: Path) -> None:
     events.Reload()
     logged = [line["loss"] for line in RunDir(finished.path).read_log() if "loss" in line]
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(logged)
+
+
+def test_threads_are_not_more_than_cores_unless_somebody_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(build, "cores", lambda: 2)
+    recipe = api.compose("simsiam", api.Options())
+    assert build.resolve(recipe, torch.device("cpu")).loop.threads == 2
+    asked = api.compose("simsiam", api.Options(settings=("loop.threads=8",)))
+    assert build.resolve(asked, torch.device("cpu")).loop.threads == 8
