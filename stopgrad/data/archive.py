@@ -16,6 +16,7 @@ import os
 import tarfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from stopgrad.contracts import DataError
 from stopgrad.data.folder import BadFile, escape_name, why
 from stopgrad.data.layout import Layout, read_layout
-from stopgrad.data.listing import LeftOut, Member, extension_of, is_image_name
+from stopgrad.data.listing import LeftOut, Member, UnreadableError, extension_of, is_image_name
 
 # What reading raises where the bytes of an archive are not what they should be.
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, gzip.BadGzipFile)
@@ -92,7 +93,14 @@ class Archive:
         ) from error
 
 
-class SortedArchive(Archive):
+def whole(data: bytes, wanted: int) -> bytes:
+    """What was read of a member. Raises UnreadableError where the archive ends before it."""
+    if len(data) < wanted:
+        raise UnreadableError(f"cut in the archive ({len(data):,} of {wanted:,} bytes)")
+    return data
+
+
+class SortedArchive(Archive, ABC):
     """An archive whose members can be read in any order."""
 
     def __init__(self, path: Path, stamp: tuple[bytes, ...]) -> None:
@@ -109,11 +117,13 @@ class SortedArchive(Archive):
             self.left_out = self.sorter.left_out()
         return self.entries
 
+    @abstractmethod
     def scan(self) -> Iterator[tuple[bytes, Any]]:
-        raise NotImplementedError
+        """Names of the members that are images, with what `member` needs to read them, in any order."""
 
+    @abstractmethod
     def member(self, name: bytes, where: Any) -> Member:
-        raise NotImplementedError
+        """One that `scan` found."""
 
     def count(self) -> int | None:
         return len(self.listed())

@@ -12,10 +12,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from stopgrad.data.archive import BROKEN, Archive, SortedArchive, Sorter, clean_name
+from stopgrad.data.archive import BROKEN, Archive, SortedArchive, Sorter, clean_name, whole
 from stopgrad.data.folder import HEAD, sniff
 from stopgrad.data.layout import UNUSED, Layout, read_layout
-from stopgrad.data.listing import Member, UnreadableError, is_hidden, is_image_name, may_begin_like_one
+from stopgrad.data.listing import Member, is_hidden, is_image_name, may_begin_like_one
 
 HEADER_BYTES = 1 << 20  # of one tar header with its long names; more is refused, since it is held in memory
 
@@ -101,10 +101,8 @@ class Tar(SortedArchive):
     def _read(self, offset: int, size: int, limit: int) -> bytes:
         assert self.file is not None
         wanted = size if limit < 0 else min(limit, size)
-        data = os.pread(self.file.fileno(), wanted, offset)  # has no position, so threads don't disturb each other
-        if len(data) < wanted:
-            raise UnreadableError(f"cut in the archive ({len(data):,} of {wanted:,} bytes)")
-        return data
+        # pread has no position, so threads don't disturb each other
+        return whole(os.pread(self.file.fileno(), wanted, offset), wanted)
 
     def close(self) -> None:
         if self.file is not None:

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from stopgrad.data.archive import BROKEN, SortedArchive, clean_name, first_line
+from stopgrad.data.archive import BROKEN, SortedArchive, clean_name, first_line, whole
 from stopgrad.data.folder import HEAD, sniff
 from stopgrad.data.listing import Member, UnreadableError, is_hidden, is_image_name, may_begin_like_one
 
@@ -76,9 +76,7 @@ class Zip(SortedArchive):
                     file.close()
         except (*BROKEN, OSError, NotImplementedError, RuntimeError) as error:
             raise UnreadableError(f"damaged in the archive ({first_line(error)})") from error
-        if len(data) < wanted:
-            raise UnreadableError(f"cut in the archive ({len(data):,} of {wanted:,} bytes)")
-        return data
+        return whole(data, wanted)
 
     def close(self) -> None:
         if self.file is not None:

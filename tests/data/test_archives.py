@@ -16,7 +16,7 @@ from PIL import Image
 
 from stopgrad.contracts import DataError, MissingInputError
 from stopgrad.data import BadFilesError, Data, DataConfig, from_listing, open_data
-from stopgrad.data.listing import sample
+from stopgrad.data.listing import UnreadableError, sample
 from stopgrad.data.sources import list_source
 
 
@@ -342,3 +342,15 @@ def test_progress_ends_at_the_number_of_images(tmp_path: Path) -> None:
     assert [done for done, _ in told] == list(range(1, 41))
     assert all(total >= done for done, total in told)
     assert told[-1][1] == 40
+
+
+def test_a_member_that_was_cut_off_after_it_was_listed_is_no_image(tmp_path: Path) -> None:
+    path = as_tar({"a.png": png(1), "b.png": png(2)}, tmp_path / "shots")
+    listing = list_source(str(path))
+    assert listing is not None
+    first, second = listing.members()
+    os.truncate(path, 3 * 512 + len(png(1)) + 100)
+    assert first.read(-1) == png(1)
+    with pytest.raises(UnreadableError, match="cut in the archive"):
+        second.read(-1)
+    listing.close()
