@@ -29,6 +29,6 @@ lock: ## renew requirements.txt from pyproject.toml (needs a registry)
 	    --python-version 3.11 --extra dev pyproject.toml -o requirements.txt
 
 clean: ## remove what set-up and the demo made
-	rm -rf .venv .tools runs/demo runs/demo-collapsed
+	rm -rf .venv .tools runs/demo runs/demo-collapsed runs/demo-report.html
 
 .PHONY: help setup demo test test-slow bench check lock clean

@@ -96,8 +96,6 @@ def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> F
     dist.start(device.type)
     recipe = resolve(recipe, device)
     torch.set_num_threads(recipe.loop.threads)
-    if recipe.views.mean:  # a mistake here need not wait for the images
-        recipe.views.statistics(recipe.data.channels)
     data = open_source(run, recipe, progress)
     recipe = measured(recipe, data, progress)
     other = asked_beside(run, recipe, progress) if run.writes else {}
