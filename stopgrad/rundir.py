@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -53,13 +54,38 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def check_place(path: Path) -> None:
     """Raises StorageError where `write_bytes` could not write: to be told before hours of work and not after."""
-    folder = path.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise storage_error(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise storage_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    if (error := _obstacle(path.parent)) is not None:
+        raise storage_error(path, error)
+
+
+def _obstacle(folder: Path) -> OSError | None:
+    """Why no file can be made in `folder`, nor it itself; None where nothing is known to be in the way."""
+    standing = _standing(folder)
+    if not standing.is_dir():
+        return NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(standing, os.W_OK | os.X_OK):
+        return PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return None
+
+
+def _standing(path: Path) -> Path:
+    """`path`, or the nearest above it that is there."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def free_bytes(path: Path) -> int | None:
+    """What is free where `path` is or would be made; None where the file system does not say, as /proc."""
+    with contextlib.suppress(OSError):
+        usage = shutil.disk_usage(_standing(path))
+        return usage.free if usage.total else None
+    return None
+
+
+def as_size(count: float) -> str:
+    """Bytes as MB of 10^6 or GB of 10^9."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def as_json(value: object) -> bytes:
@@ -133,19 +159,38 @@ class RunDir:
         """Whether anything was measured or saved here; a run that failed before its first step may be written over."""
         return self.log.exists() or self.checkpoints.exists()
 
-    # --- lock ---
+    # --- place and lock ---
+
+    def check_writable(self) -> None:
+        """Raises StorageError where a run could not write here; nothing is written to find out."""
+        if (error := _obstacle(self.path)) is not None:
+            raise self._unwritable(error)
+
+    def _unwritable(self, error: OSError) -> StorageError:
+        reason = error.strerror or error
+        return StorageError(f"{self.path}: this run's folder can't be written ({reason}); {self.elsewhere()}")
+
+    def elsewhere(self) -> str:
+        """What to type where this place will not do."""
+        if self.begun():
+            return "copy it to another disk and --resume the copy"
+        return "choose another place: --out ELSEWHERE"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder; LockedError names the process that already does. A lock left by a dead one is taken over."""
+        """Hold the folder; LockedError names the process that already does. A lock left by a dead one is taken over.
+
+        Raises StorageError where no file can be made in it: before torch is imported, and before any image is read.
+        """
         if not self.writes:
             yield
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path).close()  # the lock of an earlier run opens where no new file can be
             handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise storage_error(self.lock_file, error) from error
+            raise self._unwritable(error) from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,8 +199,11 @@ class RunDir:
                 raise LockedError(
                     f"{self.path} is in use by process {holder}; wait for it, or choose another --name"
                 ) from error
-            os.ftruncate(handle, 0)
-            os.write(handle, f"{os.getpid()}\n".encode())
+            try:
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()}\n".encode())
+            except OSError as error:  # a disk without room for a line
+                raise self._unwritable(error) from error
             yield
         finally:
             os.close(handle)  # the kernel lets go of the lock with the handle, also when we are killed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import warnings
 from collections.abc import Callable, Mapping
@@ -67,14 +68,21 @@ def bf16_is_fast(device: torch.device) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def resolve(recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe with what depended on the machine written out: precision and compute threads."""
+def resolve(recipe: Recipe, device: torch.device, say: Callable[[str], None] | None = None) -> Recipe:
+    """The recipe with what depended on the machine written out: precision and compute threads.
+
+    say: told where fewer threads are used than OMP_NUM_THREADS asks for.
+    """
     loop = recipe.loop
     precision = loop.precision
     if precision == "auto":
         precision = "bf16" if bf16_is_fast(device) else "float32"
     # OMP_NUM_THREADS may ask for more than there are; threads that take turns on a core wait for each other
     threads = loop.threads or min(torch.get_num_threads(), cores())
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # not torch: some of it bounds them by itself
+    if say is not None and not loop.threads and asked.isdecimal() and int(asked) > cores():
+        said = f"OMP_NUM_THREADS={asked} is more than the cores there are: compute threads are {threads} of {cores()}"
+        say(f"{said}; --set loop.threads=N takes N all the same")
     return dataclasses.replace(recipe, loop=dataclasses.replace(loop, precision=precision, threads=threads))
 
 

@@ -17,17 +17,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stopgrad.assemble.api import Options, choose
-from stopgrad.assemble.build import split_held
+from stopgrad.assemble import machine
+from stopgrad.assemble.api import Options, choose, folder_for
+from stopgrad.assemble.build import pick_device, resolve, split_held
 from stopgrad.assemble.rehearse import Cost, rehearse
-from stopgrad.contracts import DataError, Images
+from stopgrad.contracts import DataError, Images, StopgradError, StorageError
 from stopgrad.data import BadFile, BadFilesError, Data, open_data
 from stopgrad.data.concerns import concerns
 from stopgrad.data.duplicates import Groups, exact_groups, looks, near_groups
+from stopgrad.data.listing import cores
 from stopgrad.data.loader import Loader
-from stopgrad.data.pack import PackedImages
+from stopgrad.data.pack import PackedImages, cache_root
 from stopgrad.recipe import Recipe
 from stopgrad.recipes.folder import STEPS_CPU, STEPS_GPU
+from stopgrad.rundir import RunDir, as_size, free_bytes
 from stopgrad.training.progress import Progress, time_left
 
 SHOWN = 5  # bad files, groups and members of a group that are printed
@@ -36,13 +39,18 @@ NEAR_IMAGES, NEAR_BYTES = 200_000, 40e9  # near duplicates are looked for among 
 
 @dataclass(slots=True)
 class Preflight:
-    """What was found. `problem` is "" where a run could start, else the sentence that says why it could not."""
+    """What was found. `error` is None where a run could start, else what it would end with."""
 
     sections: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)  # title, (name, value) lines
     facts: dict[str, Any] = field(default_factory=dict)  # the same for machines; JSON
     groups: list[tuple[str, list[str]]] = field(default_factory=list)  # "exact" or "near", names of the images
     warnings: list[str] = field(default_factory=list)
-    problem: str = ""
+    error: StopgradError | None = None
+
+    @property
+    def problem(self) -> str:
+        """The sentence that says why no run could start; "" where one could."""
+        return str(self.error or "")
 
     def section(self, title: str, *lines: tuple[str, str]) -> None:
         self.sections.append((title, list(lines)))
@@ -60,7 +68,7 @@ def check(
     """Looks at `source` as a run of `method` (METHOD[/PRESET] or a recipe file) would use it.
 
     minutes: how long the run may train; 0: as the preset says.  timed: rehearse steps and evaluation, for time and
-    memory. Raises ConfigError, MissingInputError and StorageError; what is wrong with the images is in `.problem`.
+    memory. Raises ConfigError and MissingInputError; what is wrong with the images or the disk is in `.error`.
     """
     progress = progress or Progress()
     options = dataclasses.replace(options or Options(), data=source)
@@ -69,12 +77,12 @@ def check(
     try:
         data = open_data(recipe.data, recipe.views.image_size, progress=progress.reading)
     except BadFilesError as error:
-        found.problem = str(error)
+        found.error = error
         found.section("Images", *_bad_lines(error.bad))
         found.facts["bad"] = [dataclasses.asdict(item) for item in error.bad]
         return found
-    except DataError as error:
-        found.problem = str(error)
+    except (DataError, StorageError) as error:
+        found.error = error
         return found
     _count(found, data)
     _measure_sizes(found, data, recipe)
@@ -83,10 +91,11 @@ def check(
     found.warnings = [*concerns(data, recipe.views.image_size, found.facts), *found.warnings]
     _suggest(found, recipe, reasons, source, method, minutes, options.settings)
     try:
+        _say_machine(found, recipe)
         Loader(split_held(data.train, recipe)[0], recipe.loop.batch_size, recipe.seed)
-    except DataError as error:  # fewer images than a batch
-        found.problem = str(error)
-    if timed and not found.problem:
+    except (StorageError, DataError) as error:  # no room, fewer images than a batch
+        found.error = error
+    if timed and not found.error:
         cost = rehearse(recipe, data, minutes, progress)
         _say_cost(found, cost, recipe.loop.batch_size)
         _warn_of_few_steps(found, cost, minutes)
@@ -268,6 +277,34 @@ def _suggest(
     lines.append(("see the views", f"stopgrad views {named} -o views.png{same}"))
     found.section("Suggested", *lines)
     found.facts["settings"] = list(reasons)
+
+
+def _say_machine(found: Preflight, recipe: Recipe) -> None:
+    """Raises StorageError where a run could not be kept in the folder that `train` would choose."""
+    run = RunDir(folder_for(recipe, "runs", ""))
+    needed, free, cache = machine.needed_bytes(recipe), free_bytes(run.path), free_bytes(cache_root())
+    notes: list[str] = []
+    threads = resolve(recipe, pick_device(), notes.append).loop.threads
+    found.section(
+        "Machine",
+        ("run folder", f"{_free(free)} at {run.path}, which needs up to {as_size(needed)}"),
+        ("cache", f"{_free(cache)} at {cache_root()}"),
+        ("threads", f"{threads} on {cores()} cores"),
+        *(("", note) for note in notes),
+    )
+    found.facts |= {
+        "run_bytes": needed,
+        "run_free_bytes": free,
+        "cache_free_bytes": cache,
+        "threads": threads,
+        "cores": cores(),
+    }
+    run.check_writable()
+    machine.check_space(run, needed)
+
+
+def _free(count: int | None) -> str:
+    return "unknown space" if count is None else f"{as_size(count)} free"
 
 
 # --- what it would cost -----------------------------------------------------------------------------------------------

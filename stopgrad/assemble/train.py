@@ -16,6 +16,7 @@ import torch
 from stopgrad import dist, rng
 from stopgrad.assemble.begin import WARMUP, other_beside, start_beside
 from stopgrad.assemble.build import Built, build_job, fresh_backbone, pick_device, resolve
+from stopgrad.assemble.machine import check_machine
 from stopgrad.assemble.minutes import epochs_in
 from stopgrad.assemble.report import at_the_end, keep_gallery
 from stopgrad.contracts import DataError, InterruptedRunError, MissingInputError, Result, StopgradError
@@ -94,9 +95,10 @@ def _unresolved(run: RunDir) -> dict[str, float]:
 def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> Finished:
     device = pick_device()
     dist.start(device.type)
-    recipe = resolve(recipe, device)
+    recipe = resolve(recipe, device, progress.say)
     torch.set_num_threads(recipe.loop.threads)
     data = open_source(run, recipe, progress)
+    check_machine(run, recipe, device, progress.say)
     recipe = measured(recipe, data, progress)
     other = asked_beside(run, recipe, progress) if run.writes else {}
     note = f"resolved; runs again as is: stopgrad train {run.recipe}"

@@ -26,12 +26,12 @@ def check(
 ) -> None:
     """Look at images before training: what is there, what would be done, what it costs.
 
-    Exit code 65 where no run could start. Images are decoded once and kept, so the run after it starts at once.
+    Exit code 65 where no run could start, 74 where the disk is the reason. Images are decoded once and kept, so the run
+    after it starts at once.
     """
     from stopgrad.assemble import api
     from stopgrad.assemble.preflight import check as look
     from stopgrad.cli import printable
-    from stopgrad.contracts import DataError
     from stopgrad.rundir import as_json, write_bytes
 
     _check_minutes(minutes)
@@ -47,8 +47,8 @@ def check(
         print(f"\n{duplicates}: {len(found.groups):,} group{'s' * (len(found.groups) != 1)} of duplicates")
     if json is not None:
         write_bytes(json, as_json({**found.facts, "problem": found.problem}))
-    if found.problem:
-        raise DataError(found.problem)
+    if found.error is not None:
+        raise found.error
     print("\nA run can start.")
 
 

@@ -118,8 +118,10 @@ def _fill(writer: PackWriter, listing: Listing, settings: DecodeSettings, progre
                 writer.add(read.decoded.pixels, read.content, escape_name(read.name))
                 counts.update(read.decoded.notes)
                 kept.append(i)
+            total = _total(listing, wanted, done + 1)
+            writer.check_room(done + 1, total)
             if progress is not None:
-                progress(done + 1, _total(listing, wanted, done + 1))
+                progress(done + 1, total)
     left = listing.left_out or LeftOut()
     count = len(seen) if known is None else known
     if not count and not left.bad:

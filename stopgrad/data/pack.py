@@ -31,12 +31,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from stopgrad.contracts import StorageError
-from stopgrad.rundir import failpoint, sync_folder
+from stopgrad.rundir import as_size, failpoint, free_bytes, sync_folder
 
 FORMAT = 1  # of the files below; part of every key, so an older store is left alone
 ARRAYS = ("sizes", "hashes", "labels", "split")
 HEADER, PIXELS, NAMES = "header.json", "pixels.bin", "names.bin"
 DTYPES = ("uint8", "uint16")
+FIX = "free some space, or choose another: STOPGRAD_CACHE=/folder/with/space"
+ROOM_EVERY = 256  # images read between two looks at what is free
+TOO_MUCH = 1.25  # times what is free gives a store up; a little less may fit, if the rest is not like the first images
 
 
 class DamagedPackError(Exception):
@@ -199,6 +202,19 @@ class PackWriter:
         self.hashes.append(content)
         self._begins.append(self._begins[-1] + self._names.write(name.encode("utf-8")))
 
+    def check_room(self, done: int, total: int) -> None:
+        """To be called after each of `total` images that are read, whether or not it was added.
+
+        Raises StorageError where those to come will not fit, long before the disk is full.
+        """
+        if done % ROOM_EVERY == 0 and (free := free_bytes(self.folder)) is not None:
+            left = self._pixels.tell() / done * (total - done)
+            if left > TOO_MUCH * free:
+                raise StorageError(
+                    f"cache folder {self.folder.parent}: {total:,} decoded images need about {as_size(left)} more, "
+                    f"by the first {done:,}, and {as_size(free)} are free; {FIX}"
+                )
+
     def content(self) -> NDArray[np.uint64]:
         """[N], what was added, by content."""
         return np.array(self.hashes, np.uint64)
@@ -240,8 +256,8 @@ class PackWriter:
         sync_folder(self.folder)
 
     def close(self) -> None:
-        self._pixels.close()
-        self._names.close()
+        with contextlib.closing(self._names):  # also where the disk is full, and the last pixels can't be flushed
+            self._pixels.close()
 
 
 def _sync(file: BinaryIO) -> None:
@@ -295,6 +311,8 @@ def _build(root: Path, key: str, channels: int, build: Callable[[PackWriter], No
         with contextlib.suppress(FileExistsError):  # no locks on this file system, and another builder was first
             _rename(temporary, root / key)
         sync_folder(root)
+    except OSError as error:  # told before what was written is removed: later, more is free than there was
+        raise storage_error(root, error, sum(file.stat().st_size for file in temporary.glob("*"))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -327,12 +345,10 @@ def _locked(path: Path) -> Iterator[bool]:
             yield True
 
 
-def storage_error(root: Path, error: OSError) -> StorageError:
-    """The one sentence for a cache that can't be written."""
+def storage_error(root: Path, error: OSError, begun: int = 0) -> StorageError:
+    """The one sentence for a cache that can't be written.  begun: bytes of a store that is given up."""
+    given_up = f" with {as_size(begun)} of a store written, which are removed" if begun else ""
     free = ""
     with contextlib.suppress(OSError):
         free = f", {shutil.disk_usage(root).free / 1e6:,.0f} MB free"
-    return StorageError(
-        f"cache folder {root}: can't be written ({error.strerror or error}{free}); free some space, or choose another: "
-        "STOPGRAD_CACHE=/folder/with/space"
-    )
+    return StorageError(f"cache folder {root}: can't be written ({error.strerror or error}{free}{given_up}); {FIX}")

@@ -219,6 +219,7 @@ def open_scenes(config: DataConfig, image_size: int, progress: Progress | None) 
             for rgb, label in in_threads(partial(_rendered, seed, size), groups):
                 writer.add(rgb if config.channels == 3 else _gray(rgb), len(writer))
                 labels.append(label)
+                writer.check_room(len(writer), train + test)
                 if progress is not None:
                     progress(len(writer), train + test)
         split = np.repeat(np.array([0, 1], np.uint8), [train, test])
