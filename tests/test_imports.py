@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent / "stopgrad"
 
 # From the bottom up (design.md). A thing imports what stands on a lower floor, and itself.
 FLOORS = [
-    ["contracts", "version", "rng", "dist", "losses", "optim"],
+    ["contracts", "version", "lazy", "rng", "dist", "losses", "optim"],
     ["nn", "method", "rundir", "diagnose"],
     ["siamese", "views"],
     ["data"],
@@ -73,11 +74,22 @@ def test_no_file_is_longer_than_400_lines() -> None:
     assert not {path: lines for path, lines in lengths.items() if lines > 400}
 
 
-@pytest.mark.parametrize("module", ["stopgrad", "stopgrad.contracts", "stopgrad.rng"])
+@pytest.mark.parametrize(
+    "module",
+    ["stopgrad", "stopgrad.contracts", "stopgrad.rng", "stopgrad.views", "stopgrad.eval", "stopgrad.encoder"],
+)
 def test_what_must_start_fast_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; assert 'torch' not in sys.modules, 'torch was imported'"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("room", ["views", "eval", "encoder"])
+def test_a_name_that_brings_its_file_later_is_there_and_no_other(room: str) -> None:
+    module = import_module(f"stopgrad.{room}")
+    assert all(hasattr(module, name) for name in module.__all__)
+    with pytest.raises(AttributeError, match=f"module 'stopgrad.{room}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018
 
 
 def test_no_public_function_is_hidden_by_a_room_of_the_same_name() -> None:

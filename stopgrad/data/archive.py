@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopgrad.contracts import DataError
-from stopgrad.data.folder import BadFile, escape_name, why
+from stopgrad.data.folder import BadFile, count_ignored, escape_name, why
 from stopgrad.data.layout import Layout, read_layout
 from stopgrad.data.listing import LeftOut, Member, UnreadableError, extension_of, is_image_name
 
@@ -39,8 +39,7 @@ class Sorter:
 
     def __init__(self) -> None:
         self.bad: list[BadFile] = []
-        self.ignored = 0
-        self.found: Counter[str] = Counter()
+        self.found: Counter[str] = Counter()  # what is ignored, by extension
         self.twice = 0
 
     def reason(self, name: bytes, reason: str) -> str:
@@ -51,16 +50,14 @@ class Sorter:
         """Bad where the name is that of an image, else ignored."""
         if reason and is_image_name(name):
             self.bad.append(BadFile(escape_name(name), reason))
-            return
-        self.ignored += 1
-        known = escape_name(extension_of(name)[:12]) or "without extension"
-        self.found[known if known in self.found or len(self.found) < 1000 else "other"] += 1
+        else:
+            count_ignored(self.found, extension_of(name))
 
     def left_out(self) -> LeftOut:
         notes = [f"members that are in the archive more than once, of which the last counts: {self.twice:,}"]
         return LeftOut(
             tuple(sorted(self.bad, key=lambda item: item.path)),
-            self.ignored,
+            self.found.total(),
             dict(self.found.most_common()),
             tuple(notes if self.twice else ()),
         )

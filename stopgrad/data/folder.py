@@ -140,6 +140,12 @@ def why(error: OSError) -> str:
     return known.get(error.errno or 0) or (error.strerror or str(error)).lower()
 
 
+def count_ignored(found: Counter[str], extension: bytes) -> None:
+    """One file more that is no image. `found` stays small whatever the files are called."""
+    known = escape_name(extension[:12]) or "without extension"
+    found[known if known in found or len(found) < 1000 else "other"] += 1
+
+
 def kind_of_special(mode: int) -> str:
     kinds = ((stat.S_ISFIFO, "FIFO"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"), (stat.S_ISBLK, "device"))
     return next((name for test, name in kinds if test(mode)), "special file")
@@ -185,7 +191,7 @@ def index_folder(root: Path) -> Index:
         sizes=np.array(walk.sizes, np.int64)[order],
         mtimes=np.array(walk.mtimes, np.int64)[order],
         bad=tuple(sorted(walk.bad, key=lambda item: item.path)),
-        ignored=walk.ignored,
+        ignored=walk.found.total(),
         found=dict(walk.found.most_common()),
         notes=walk.notes(),
     )
@@ -200,8 +206,7 @@ class _Walk:
     sizes: array[int] = field(default_factory=lambda: array("q"))
     mtimes: array[int] = field(default_factory=lambda: array("q"))
     bad: list[BadFile] = field(default_factory=list)
-    ignored: int = 0
-    found: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)  # what is ignored, by extension
     seen: set[tuple[int, int]] = field(default_factory=set)  # folders that were read: device, inode
     links: list[bytes] = field(default_factory=list)  # links to folders, not yet followed
     twice: list[bytes] = field(default_factory=list)  # links to folders that were read already
@@ -268,10 +273,8 @@ class _Walk:
     def refuse(self, name: bytes, reason: str, is_image: bool, extension: bytes) -> None:
         if is_image:
             self.bad.append(BadFile(escape_name(name), reason))
-            return
-        self.ignored += 1
-        known = escape_name(extension[:12]) or "without extension"
-        self.found[known if known in self.found or len(self.found) < 1000 else "other"] += 1
+        else:
+            count_ignored(self.found, extension)
 
     def notes(self) -> tuple[str, ...]:
         said = []

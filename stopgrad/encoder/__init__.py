@@ -6,8 +6,9 @@ ONNX, `program` a torch.export program, `alone` reads them where stopgrad is abs
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from stopgrad.lazy import later
 
 if TYPE_CHECKING:
     from stopgrad.encoder.export import Exported, export_encoder
@@ -15,16 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoder", "Exported", "export_encoder", "load_encoder", "save_encoder"]
 
-_PLACES = {
-    "Encoder": "file",
-    "load_encoder": "file",
-    "save_encoder": "file",
-    "Exported": "export",
-    "export_encoder": "export",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+__getattr__ = later(
+    __name__,
+    {
+        "Encoder": "file",
+        "load_encoder": "file",
+        "save_encoder": "file",
+        "Exported": "export",
+        "export_encoder": "export",
+    },
+)

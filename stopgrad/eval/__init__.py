@@ -10,11 +10,11 @@ import without torch; what needs it is imported when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stopgrad.eval.config import PROTOCOL, EvalConfig
 from stopgrad.eval.table import columns, rows
+from stopgrad.lazy import later
 
 if TYPE_CHECKING:
     from stopgrad.eval.extract import features, measure_batch_norm, pixels
@@ -39,21 +39,18 @@ __all__ = [
     "rows",
 ]
 
-_LATER = {
-    "EVALS": "suite",
-    "Other": "suite",
-    "evaluate": "suite",
-    "features": "extract",
-    "measure_batch_norm": "extract",
-    "pixels": "extract",
-    "knn": "neighbours",
-    "knn_top1": "neighbours",
-    "linear_lbfgs": "probes",
-    "linear_sgd": "probes",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = later(
+    __name__,
+    {
+        "EVALS": "suite",
+        "Other": "suite",
+        "evaluate": "suite",
+        "features": "extract",
+        "measure_batch_norm": "extract",
+        "pixels": "extract",
+        "knn": "neighbours",
+        "knn_top1": "neighbours",
+        "linear_lbfgs": "probes",
+        "linear_sgd": "probes",
+    },
+)

@@ -10,9 +10,9 @@ Settings import without torch; what needs it is imported when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stopgrad.lazy import later
 from stopgrad.views.config import CropConfig, ViewsConfig
 from stopgrad.views.presets import PRESETS
 
@@ -32,16 +32,13 @@ __all__ = [
     "preprocess_of",
 ]
 
-_LATER = {
-    "Params": "params",
-    "draw": "params",
-    "ViewMaker": "maker",
-    "preprocess_batch": "preprocess",
-    "preprocess_of": "preprocess",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = later(
+    __name__,
+    {
+        "Params": "params",
+        "draw": "params",
+        "ViewMaker": "maker",
+        "preprocess_batch": "preprocess",
+        "preprocess_of": "preprocess",
+    },
+)

@@ -4,6 +4,7 @@ import csv
 import os
 import socket
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from stopgrad.contracts import StorageError
 from stopgrad.data import folder as module
 from stopgrad.data.folder import (
     BadFile,
+    count_ignored,
     escape_name,
     index_folder,
     read_regular,
@@ -240,3 +242,14 @@ def test_a_million_names_take_far_less_than_a_gigabyte(tmp_path: Path, monkeypat
     assert peak / count * 1e6 < 0.5e9
     assert kept / count * 1e6 < 0.1e9  # names, offsets, sizes and times: no objects
     assert isinstance(index.offsets, np.ndarray)
+
+
+def test_extensions_without_end_are_counted_without_end_but_not_remembered() -> None:
+    found: Counter[str] = Counter()
+    for i in range(3_000):
+        count_ignored(found, b".%d" % i)
+    for extension in (b".0", b"", b".\x1b"):
+        count_ignored(found, extension)
+    assert found.total() == 3_003
+    assert len(found) == 1_001
+    assert (found[".0"], found["other"]) == (2, 2_002)
