@@ -87,7 +87,7 @@ def decode(data: bytes, settings: DecodeSettings, extension: bytes = b"") -> Dec
     except Exception as error:  # decoders raise whatever the bytes lead them into: struct.error, KeyError, OSError, ...
         raise BadImageError(_reason(error, kind)) from error
     pixels = bounded(pixels, settings)
-    if (pixels == pixels[0, 0]).all():
+    if (pixels[0] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all():  # a row first: most images end there
         notes.append("one colour")
     return Decoded(pixels, tuple(notes))
 

@@ -38,6 +38,9 @@ ARRAYS = ("sizes", "hashes", "labels", "split")
 HEADER, PIXELS, NAMES = "header.json", "pixels.bin", "names.bin"
 DTYPES = ("uint8", "uint16")
 FIX = "free some space, or choose another: STOPGRAD_CACHE=/folder/with/space"
+COPIED = (
+    1 << 16
+)  # bytes of an image up to which a batch is one array; to copy a larger one takes longer than to find it
 ROOM_EVERY = 256  # images read between two looks at what is free
 TOO_MUCH = 1.25  # times what is free gives a store up; a little less may fit, if the rest is not like the first images
 
@@ -158,11 +161,19 @@ class PackedImages:
         return self.pack.name(int(self.rows[index]))
 
     def take(self, index: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
-        """[B, H, W, C] where all images of the split have one size, else B arrays [H, W, C]."""
+        """[B, H, W, C] where all images of the split have one size and are small, else B arrays [H, W, C]."""
         if self._stack is not None:
-            return self._stack[self.rows[index]]  # type: ignore[return-value]  # an array is a sequence of its rows
+            return together(self._stack, self.rows[index])
         images = [self[int(i)] for i in index]
-        return np.stack(images) if self._uniform and images else images  # type: ignore[return-value]
+        small = self._uniform and images and images[0].nbytes <= COPIED
+        return np.stack(images) if small else images  # type: ignore[return-value]
+
+
+def together(stack: NDArray[Any], rows: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
+    """The images at `rows` of [N, H, W, C]: copied into one array where they are small, else each where it lies."""
+    if len(stack) and stack[0].nbytes > COPIED:
+        return [stack[row] for row in rows.tolist()]
+    return stack[rows]  # type: ignore[return-value]  # an array is a sequence of its rows
 
 
 def _mapped_again(folder: Path, rows: NDArray[np.int64], labelled: bool) -> PackedImages:

@@ -142,7 +142,8 @@ def test_one_channel_has_brightness_and_contrast_but_no_colour(executor: str) ->
     assert error(work, executor, EVERYTHING) <= 2
 
 
-def test_views_are_the_same_bits_in_any_batch_and_with_any_number_of_threads() -> None:
+def test_views_are_the_same_bits_in_any_batch_and_with_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stopgrad.views.maker.WORTH_A_THREAD", 0)
     laws = (EVERYTHING, dataclasses.replace(EVERYTHING, size=24))
     whole = crops(MIXED, "cpu", *laws)
     for threads in (2, 3, 7):
