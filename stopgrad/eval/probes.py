@@ -16,19 +16,21 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from stopgrad import rng
 from stopgrad.contracts import Result
 from stopgrad.eval.task import Encoded, Task, percent, standardiser
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 Labels = NDArray[np.int64]
 
@@ -148,6 +150,9 @@ def run(encoded: Encoded, task: Task) -> list[Result]:
 
 
 def _fit(x: NDArray[np.float32], y: Labels, strength: float, tolerance: float) -> LogisticRegression:
+    from sklearn.exceptions import ConvergenceWarning  # seconds to import, so not before a run's first step
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(C=1 / (strength * len(y)), tol=tolerance, max_iter=1000)
     # One BLAS thread: the products are thin, and where other processes keep the cores busy OpenBLAS's threads wait for
     # each other (measured on two busy cores, 10,000 x 192: 0.33 s with one thread, 12 to 20 s with two).

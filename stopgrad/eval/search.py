@@ -66,7 +66,7 @@ def exact(
 
 def _largest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each row of [R, N] and where they stand: [R, k] both, descending, ties by position."""
-    values, index = similarity.topk(min(k + 1, similarity.shape[1]), dim=1)
+    values, index = _top(similarity, min(k + 1, similarity.shape[1]))
     # topk is free to choose among equals at its border; a collapsed encoder has nothing but equals.
     for row in (values[:, k - 1] == values[:, -1]).nonzero()[:, 0].tolist() if values.shape[1] > k else ():
         above = (similarity[row] > values[row, -1]).nonzero()[:, 0]
@@ -75,6 +75,28 @@ def _largest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
     index = index[:, :k].sort(dim=1).values
     values, order = similarity.gather(1, index).sort(dim=1, descending=True, stable=True)
     return values, index.gather(1, order)
+
+
+def _top(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`similarity.topk(k, dim=1)` in about half the time, where k is a small part of the row.
+
+    The columns are dealt out to `groups`. The k largest of a row stand in the k groups with the largest maxima: no
+    value outside of them is above the least of these k maxima, which are k values themselves. So topk looks through
+    the maxima, then through k groups; neighbouring groups lie side by side, which makes the maxima cheap.
+    """
+    rows, count = similarity.shape
+    size = round((count / k) ** 0.5)  # of a group: about as many maxima as values in the chosen groups
+    if size < 4:
+        return similarity.topk(k, dim=1)
+    groups = count // size
+    dealt = groups * size
+    maxima = similarity[:, :dealt].view(rows, size, groups).amax(dim=1)  # [R, groups]
+    chosen = maxima.topk(k, dim=1, sorted=False).indices  # [R, k]
+    of_group = torch.arange(0, dealt, groups, device=chosen.device)  # [size]
+    left_over = torch.arange(dealt, count, device=chosen.device).expand(rows, -1)
+    columns = torch.cat([(of_group[:, None] + chosen[:, None, :]).flatten(1), left_over], dim=1)
+    values, place = similarity.gather(1, columns).topk(k, dim=1)
+    return values, columns.gather(1, place)
 
 
 def _through_faiss(queries: Tensor, bank: Tensor, k: int, skip_self: bool) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,26 @@ def test_the_nearest_are_those_of_a_full_sort(skip_self: bool) -> None:
     np.testing.assert_allclose(near.numpy(), -np.sort(-expected, axis=1)[:, :7], atol=1e-6)
 
 
+@pytest.mark.parametrize(("count", "k"), [(1000, 3), (1003, 9), (517, 32), (64, 4), (64, 5), (40, 40), (5000, 1)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_largest_by_groups_are_the_largest(count: int, k: int, ties: bool) -> None:
+    similarity = cloud(20, count, seed=k)
+    similarity[:, -1] += 5  # the left-over columns count too
+    if ties:
+        similarity = similarity.round()
+    values, index = search._top(similarity, k)
+    assert torch.equal(values, similarity.sort(dim=1, descending=True).values[:, :k])
+    assert torch.equal(similarity.gather(1, index), values)
+    assert all(len(set(row)) == k for row in index.tolist())
+
+
+def test_among_equals_of_a_long_row_the_first_of_the_bank_counts() -> None:
+    bank = torch.tensor([[1.0, 0.0]]).repeat(3000, 1)
+    bank[1234] = torch.tensor([0.0, 1.0])
+    _, index = nearest(torch.tensor([[1.0, 0.0]]), bank, 9)
+    assert index.tolist() == [list(range(9))]
+
+
 def test_no_vector_is_its_own_neighbour_though_all_coincide() -> None:
     _, index = nearest(torch.ones(5, 3), torch.ones(5, 3), 4, skip_self=True)
     assert index.tolist() == [[j for j in range(5) if j != i] for i in range(5)]
