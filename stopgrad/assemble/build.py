@@ -69,7 +69,7 @@ def bf16_is_fast(device: torch.device) -> bool:
 
 
 def resolve(recipe: Recipe, device: torch.device, say: Callable[[str], None] | None = None) -> Recipe:
-    """The recipe with what depended on the machine written out: precision and compute threads.
+    """The recipe with what was left open written out: precision, compute threads, how often the watch measures.
 
     say: told where fewer threads are used than OMP_NUM_THREADS asks for.
     """
@@ -83,7 +83,8 @@ def resolve(recipe: Recipe, device: torch.device, say: Callable[[str], None] | N
     if say is not None and not loop.threads and asked.isdecimal() and int(asked) > cores():
         said = f"OMP_NUM_THREADS={asked} is more than the cores there are: compute threads are {threads} of {cores()}"
         say(f"{said}; --set loop.threads=N takes N all the same")
-    return dataclasses.replace(recipe, loop=dataclasses.replace(loop, precision=precision, threads=threads))
+    loop = dataclasses.replace(loop, precision=precision, threads=threads)
+    return dataclasses.replace(recipe, loop=loop, watch=recipe.watch.paced(loop.batch_size))
 
 
 def identity(recipe: Recipe, data: Data, device: torch.device) -> dict[str, Any]:

@@ -247,6 +247,10 @@ def peak_memory_mb(device: torch.device) -> float:
     """Peak resident memory of this process, or of the device where it is a GPU; MB of 10^6 bytes."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
+    with contextlib.suppress(OSError):  # ru_maxrss begins with the peak of the process that started this one
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) * 1024 / 1e6, 1)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,17 +47,31 @@ class LoopConfig:
             )
 
 
+FORWARDS = 6  # that take as long as what a step does with an image: two views, forward and backward
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchConfig:
     """What is measured on held-out images while the run goes on."""
 
-    every_steps: int = 50  # a collapse is reported within 200 steps of the step from which the rule holds
+    # 0: so seldom that each of the two makes about one of a hundred of the run's forwards, within bounds: a collapse is
+    # reported within 200 steps of the step from which the rule holds, and that is the most there is between two.
+    every_steps: int = 0
     images: int = 512  # held out of training, at most a tenth of it
-    knn_every_steps: int = 200  # where labels exist; shown, never used for the verdict
-    knn_bank: int = 4096  # training images the kNN votes with
+    knn_every_steps: int = 0  # where labels exist; shown, never used for the verdict
+    knn_bank: int = 2048  # training images the kNN votes with
     stop_on_collapse: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("every_steps", 1), ("images", 16), ("knn_every_steps", 1), ("knn_bank", 1)):
+        for name, least in (("every_steps", 0), ("images", 16), ("knn_every_steps", 0), ("knn_bank", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"watch.{name} must be at least {least}, got {getattr(self, name)}")
+
+    def paced(self, batch_size: int) -> WatchConfig:
+        """The same with both intervals in steps, for a global batch of so many images."""
+        step = FORWARDS * batch_size
+        every = self.every_steps or min(200, max(50, 10 * math.ceil(10 * 2 * self.images / step)))
+        knn = self.knn_every_steps or every * max(
+            math.ceil(200 / every), round(100 * (self.knn_bank + self.images) / step / every)
+        )
+        return dataclasses.replace(self, every_steps=every, knn_every_steps=knn)

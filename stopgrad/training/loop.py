@@ -7,6 +7,7 @@ finite is skipped by all processes together, and batch norm's statistics are put
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ class Job:
     optim: OptimConfig
     run: RunDir
     identity: Mapping[str, Any]  # what has to be equal for a resume
-    watch: Callable[[Clock, Mapping[str, float | None]], dict[str, Any]]  # loss and logs in, fields for the log out
+    # loss and logs in, asked for when something is due; fields for the log out
+    watch: Callable[[Clock, Callable[[], Mapping[str, float | None]]], dict[str, Any]]
     write: Callable[[Mapping[str, Any]], None]  # TensorBoard, W&B
     progress: Progress
     resume_command: str
@@ -97,7 +99,7 @@ def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
     job.method.train()
     logged, skipped = start, 0
     if start == 0:
-        _log(job, start - 1, job.watch(job.clock(0), {}))
+        _log(job, start - 1, job.watch(job.clock(0), dict))
     for step, views in feed:
         clock = job.clock(step)
         rate = set_learning_rates(job.optimiser, job.optim, job.loop.batch_size, clock)
@@ -106,13 +108,13 @@ def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
         if skipped > job.loop.skip_limit:
             raise TrainingStoppedError(_not_finite(step, rate, done))
         last = step + 1 == job.total_steps
-        numbers = {"loss": _number(done.loss), **{name: _number(float(value)) for name, value in done.logs.items()}}
-        watched = job.watch(job.clock(step + 1), numbers)
+        watched = job.watch(job.clock(step + 1), done.numbers)
         if watched or last or (step + 1) % job.loop.log_every_steps == 0 or not done.finite:
             speed = pace.lap((step + 1 - logged) * job.loop.batch_size)
             logged = step + 1
             speed["wait_share"] = round(feed.waited / max(1e-9, time.monotonic() - pace.begin), 4)
-            fields = {**numbers, "lr": rate, "std_ratio_batch": _number(std_ratio(done.embedding)), **watched, **speed}
+            spread = _number(std_ratio(done.embedding))
+            fields = {**done.numbers(), "lr": rate, "std_ratio_batch": spread, **watched, **speed}
             _log(job, step, fields if done.finite else {**fields, "skipped": True})
             job.progress.step(job.clock(step + 1), fields)
         keeper.after(step + 1)
@@ -144,6 +146,10 @@ class Done:
     logs: dict[str, Tensor]
     embedding: Tensor  # of the last micro-batch
 
+    def numbers(self) -> dict[str, float | None]:
+        """Loss and the method's logs; on a GPU they are waited for, so only where they are written."""
+        return {"loss": _number(self.loss), **{name: _number(float(value)) for name, value in self.logs.items()}}
+
 
 def one_step(job: Job, views: Views, clock: Clock) -> Done:
     """Forward and backward over the micro-batches, then the optimiser; or nothing at all if a number is not finite."""
@@ -164,7 +170,8 @@ def one_step(job: Job, views: Views, clock: Clock) -> Done:
     parameters = [p for p in job.method.parameters() if p.grad is not None]
     limit = job.optim.clip_norm or float("inf")
     norm = torch.nn.utils.clip_grad_norm_(parameters, limit) if job.optim.clip_norm else _norm(parameters)
-    finite = not dist.any_of(not bool(torch.isfinite(loss) & torch.isfinite(norm)))
+    total, length = torch.stack([loss, norm.to(loss)]).tolist()  # the one time a step that a GPU is waited for
+    finite = not dist.any_of(not (math.isfinite(total) and math.isfinite(length)))
     if finite:
         job.optimiser.step()
         job.method.after_step(clock)
@@ -172,7 +179,7 @@ def one_step(job: Job, views: Views, clock: Clock) -> Done:
         with torch.no_grad():
             for buffer, value in zip(buffers, kept):
                 buffer.copy_(value)
-    return Done(float(loss), float(norm), finite, dict(out.logs), out.embedding[: len(part.index)])
+    return Done(total, length, finite, dict(out.logs), out.embedding[: len(part.index)])
 
 
 def micro_batches(views: Views, count: int) -> list[Views]:

@@ -73,7 +73,7 @@ class Watch:
         self.facts = data_facts(samples, self.views)
         self.history: list[dict[str, Any]] | None = None
 
-    def __call__(self, clock: Clock, logged: Mapping[str, float | None]) -> dict[str, Any]:
+    def __call__(self, clock: Clock, logged: Callable[[], Mapping[str, float | None]]) -> dict[str, Any]:
         last = clock.step >= clock.total_steps
         due = clock.step % self.config.every_steps == 0 or last
         knn_due = clock.step % self.config.knn_every_steps == 0 or last
@@ -95,7 +95,7 @@ class Watch:
                 fields |= self.facts
             # the kNN and other labelled numbers stay out of the history the verdict is made from
             known = {name: value for name, value in fields.items() if name != "knn_top1"}
-            line = {"step": clock.step, "epoch": clock.step / clock.steps_per_epoch, **logged, **known}
+            line = {"step": clock.step, "epoch": clock.step / clock.steps_per_epoch, **logged(), **known}
             # as the log has it, so that a resumed run and one that was not say the same
             self.history.append({name: _finite(value) for name, value in line.items()})
             said = diagnose(self.history, self.recipe)

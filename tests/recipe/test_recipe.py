@@ -128,7 +128,7 @@ def test_a_wrong_override_says_what_is_allowed(assignment: str, message: str) ->
 def test_a_group_changes_what_it_names_and_leaves_the_rest() -> None:
     recipe = override(recipe_named("simsiam"), ["method.projector={dim: 64}", "watch={images: 99}"])
     assert (recipe.method.projector.dim, recipe.method.projector.layers) == (64, 2)
-    assert (recipe.watch.images, recipe.watch.every_steps) == (99, 50)
+    assert (recipe.watch.images, recipe.watch.knn_bank) == (99, 2048)
     with pytest.raises(ConfigError, match="unknown setting 'imges'; did you mean 'images'"):
         override(recipe, ["watch={imges: 99}"])
 

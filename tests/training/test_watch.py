@@ -14,6 +14,7 @@ import stopgrad.siamese.family as family
 from stopgrad.assemble import api
 from stopgrad.contracts import TrainingStoppedError
 from stopgrad.rundir import RunDir
+from stopgrad.training.config import WatchConfig
 from stopgrad.training.watch import parts_of
 from tests.training.small_run import start
 
@@ -128,3 +129,19 @@ def test_the_order_in_which_a_folder_keeps_its_images_changes_no_score(tmp_path:
     assert len(seen) == 2
     assert abs(float(seen[0].mean() - seen[1].mean())) < 0.1  # each forward has dark and light ones
     assert torch.all(found[1:, 0] >= found[:-1, 0])  # and the features come back in the split's order
+
+
+@pytest.mark.parametrize(("batch", "paced"), [(64, (200, 600)), (128, (140, 280)), (256, (70, 210)), (512, (50, 200))])
+def test_the_watch_takes_about_one_forward_in_fifty(batch: int, paced: tuple[int, int]) -> None:
+    config = WatchConfig().paced(batch)
+    assert (config.every_steps, config.knn_every_steps) == paced
+    assert WatchConfig(every_steps=7, knn_every_steps=9).paced(batch) == WatchConfig(every_steps=7, knn_every_steps=9)
+    watched = 2 * config.images / config.every_steps + (config.images + config.knn_bank) / config.knn_every_steps
+    assert watched / (6 * batch) < 0.025
+
+
+@pytest.mark.parametrize("batch", [2, 16, 4096])
+def test_a_collapse_is_measured_within_200_steps_whatever_the_batch(batch: int) -> None:
+    config = WatchConfig().paced(batch)
+    assert 50 <= config.every_steps <= 200
+    assert config.knn_every_steps % config.every_steps == 0
