@@ -17,6 +17,7 @@ _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _LOW, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 _MASK64 = (1 << 64) - 1
+_BLOCK = 1 << 16
 
 
 def philox(counter: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
@@ -69,8 +70,12 @@ def uniform(
 
 def permutation(n: int, seed: int, epoch: int, purpose: int = ORDER) -> NDArray[np.int64]:
     """[n], each position once: the order of an epoch, the same for any number of processes."""
-    words = bits(purpose, seed, epoch, np.arange(n, dtype=np.int64), 2)
-    return np.argsort((words[:, 0] << _SHIFT) | words[:, 1], kind="stable").astype(np.int64)
+    words = np.empty(n, dtype=np.uint64)
+    for start in range(0, n, _BLOCK):  # Philox needs 160 bytes a number while it works
+        index = np.arange(start, min(n, start + _BLOCK), dtype=np.int64)
+        high, low = bits(purpose, seed, epoch, index, 2).T
+        words[start : start + len(index)] = (high << _SHIFT) | low
+    return np.argsort(words, kind="stable").astype(np.int64)
 
 
 def torch_seed(*parts: int) -> int:

@@ -1,6 +1,7 @@
 """Counters: published vectors, independence of the batch, and each position once."""
 
 import numpy as np
+import pytest
 
 from stopgrad import rng
 
@@ -52,3 +53,11 @@ def test_a_permutation_has_each_position_once_and_every_epoch_its_own() -> None:
     assert sorted(first) == list(range(1000))
     assert not np.array_equal(first, second)
     assert np.array_equal(first, rng.permutation(1000, seed=0, epoch=0))
+
+
+def test_a_permutation_is_the_same_however_it_is_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = rng.bits(rng.ORDER, 3, 2, np.arange(1000), 2)
+    whole = np.argsort((words[:, 0] << np.uint64(32)) | words[:, 1], kind="stable")
+    assert np.array_equal(rng.permutation(1000, seed=3, epoch=2), whole)
+    monkeypatch.setattr(rng, "_BLOCK", 96)
+    assert np.array_equal(rng.permutation(1000, seed=3, epoch=2), whole)

@@ -38,7 +38,7 @@ def knn(
 
     bank: [N, D] and queries: [Q, D], of any length, on the device that computes.  bank_labels: [N], 0 to classes - 1.
     Above N, k is N. Of equally near rows the first of the bank counts, of equal classes the lowest.
-    `chunk`: queries at a time; memory only (by default 134 MB of similarities).
+    `chunk`: queries at a time; memory only (by default 34 MB of similarities).
     """
     labels = torch.as_tensor(bank_labels, dtype=torch.long)
     parts: dict[int, list[Tensor]] = {wanted: [] for wanted in k}
