@@ -18,8 +18,10 @@ test: .venv/.ready ## the tests, without those that train for minutes
 test-slow: .venv/.ready ## the tests that train for minutes or need many seeds
 	@$(PY) -m pytest -m slow
 
-bench: .venv/.ready ## measure; writes tables under benchmarks/results
-	@$(PY) -m benchmarks.run
+bench: .bench/.ready ## measure beside the rivals, for about half an hour; writes tables under benchmarks/results
+	@.bench/bin/python -m benchmarks.run
+.bench/.ready: .venv/.ready benchmarks/requirements.txt tools/bench-env.sh
+	@sh tools/bench-env.sh
 
 check: .venv/.ready ## formatting, lint, types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
@@ -27,8 +29,10 @@ check: .venv/.ready ## formatting, lint, types
 lock: ## renew requirements.txt from pyproject.toml (needs a registry)
 	.tools/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade \
 	    --python-version 3.11 --extra dev pyproject.toml -o requirements.txt
+	.tools/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --upgrade \
+	    --python-version 3.11 benchmarks/requirements.in -o benchmarks/requirements.txt
 
 clean: ## remove what set-up and the demo made
-	rm -rf .venv .tools runs/demo runs/demo-collapsed runs/demo-report.html
+	rm -rf .venv .bench .tools runs/demo runs/demo-collapsed runs/demo-report.html
 
 .PHONY: help setup demo test test-slow bench check lock clean
