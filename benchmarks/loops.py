@@ -46,7 +46,7 @@ class Sizes:
     images: int = 0  # scenes at 32 px; 0: all 10,000
     settings: tuple[str, ...] = ()
     curve_images: int = 10_000
-    curve_steps: int = 200
+    curve_steps: int = 150
     curve_batch: int = 128
     equal_steps: int = 20  # of both loops on the same views
     smoothed: int = 20  # steps
@@ -147,8 +147,8 @@ class ReadySteps:
 
 
 def efficiency_32(sizes: Sizes = FULL) -> list[Pair]:
-    """`simsiam/cifar10`: ResNet-18, batch 512."""
-    return _efficiency(resnet18(32, 512), 32, sizes, _efficiency_goal())
+    """`simsiam/cifar10`: ResNet-18, batch 256."""
+    return _efficiency(resnet18(32, 256), 32, sizes, _efficiency_goal())
 
 
 def efficiency_tiny(sizes: Sizes = FULL) -> list[Pair]:

@@ -31,7 +31,7 @@ from stopgrad.rundir import RunDir
 from stopgrad.training.loop import fit, one_step
 from stopgrad.training.progress import Progress
 
-LEAST = 4  # steps of a round, however slow they are
+LEAST = 2  # steps of a round, however slow they are
 QUIET, PATIENCE = 0.1, 20.0  # seconds: looked at, to tell whether anybody still works; waited for at most
 
 

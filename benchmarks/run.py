@@ -1,6 +1,6 @@
 """`make bench`: ours beside the rivals, in turns. Writes results/GROUP.json and, from all of them, the table and chart.
 
-    python -m benchmarks.run [GROUP[.MEASURE] ...]      a group alone, or one measure of it (printed, not written)
+    python -m benchmarks.run [GROUP[.MEASURE] ...]      a group alone, or one measure of it
     python -m benchmarks.run --draw                     the table, the chart and the README's section, from results/
 
 It runs in .bench, an environment with the rivals beside ours (tools/bench-env.sh). Real images are read from
@@ -44,16 +44,21 @@ def main(names: list[str]) -> None:
         wanted.setdefault(group, []).append(measure)
     RESULTS.mkdir(exist_ok=True)
     for group, chosen in wanted.items():
-        pairs: list[Pair] = []
         for name, measure in measures(group).items():
             if "" in chosen or name in chosen:
-                for pair in measure():
-                    pairs.append(pair)
+                pairs = measure()
+                for pair in pairs:
                     print(draw.row(pair.as_dict()), flush=True)
-        if "" in chosen:
-            text = json.dumps([pair.as_dict() for pair in pairs], indent=1)
-            (RESULTS / f"{group}.json").write_text(text + "\n")
-    draw.all_of(RESULTS)
+                keep(RESULTS / f"{group}.json", pairs)
+                draw.all_of(RESULTS)
+
+
+def keep(path: Path, pairs: list[Pair]) -> None:
+    """Puts what was measured into a group's file, in the place of what was measured before under the same names."""
+    old = json.loads(path.read_text()) if path.exists() else []
+    new = {(pair.name, pair.rival_name): pair.as_dict() for pair in pairs}
+    kept = [new.pop((pair["name"], pair["rival_name"]), pair) for pair in old]
+    path.write_text(json.dumps([*kept, *new.values()], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -74,3 +74,11 @@ def test_results_in_the_repository_can_be_read() -> None:
     assert files
     for path in files:
         assert all(Pair(**pair).name for pair in json.loads(path.read_text())), path
+
+
+def test_a_measure_takes_the_place_of_its_last_one_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "views.json"
+    run.keep(path, [TWICE, PLAIN])
+    run.keep(path, [paired("views", "views/s", [(5, 1)], "them <b>"), SLOW])
+    found = [(pair["name"], pair["ours"]) for pair in json.loads(path.read_text())]
+    assert found == [("views", 5), ("memory", 100.0), ("first step", 9.0)]
