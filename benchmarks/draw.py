@@ -14,7 +14,8 @@ HEAD = (
     "| | ours | beside | unit | ratio, median | range | floor / target | reached |\n|---|---|---|---|---|---|---|---|"
 )
 NOT_PAIRS = {"loss_curve"}  # files of results that hold something else
-WIDTH, ROW, LEFT, RIGHT = 760, 26, 330, 90  # of the chart, in pixels
+WIDTH, ROW, LEFT, RIGHT = 860, 26, 420, 90  # of the chart, in pixels
+LETTERS = 62  # of a label: as many as fit in LEFT
 
 
 def row(pair: Mapping[str, Any]) -> str:
@@ -82,7 +83,7 @@ def with_section(readme: str, groups: Mapping[str, Sequence[Mapping[str, Any]]])
 def chart(pairs: Sequence[Mapping[str, Any]]) -> str:
     """Ratios to the rivals as bars on a logarithmic axis, the range as a line, floor and target as ticks."""
     shown = [pair for pair in pairs if pair["ratio"] is not None and pair["rival_name"] and pair["at"] == "least"]
-    shown = [pair for pair in shown if pair["floor"] is not None]
+    shown = [pair for pair in shown if pair["floor"] is not None and pair["floor"] >= 1]  # below: beside ourselves
     top = max([2.0, *(max(pair["high"], pair["target"]) for pair in shown)])
     low = min([1.0, *(pair["low"] for pair in shown)])
 
@@ -99,8 +100,8 @@ def chart(pairs: Sequence[Mapping[str, Any]]) -> str:
     ]
     for i, pair in enumerate(shown):
         y = 24 + i * ROW
-        label = f"{pair['name']} / {pair['rival_name']}"
-        label = label if len(label) < 56 else f"{label[:54]}…"
+        label = f"{pair['name']}: {pair['rival_name']}"
+        label = label if len(label) <= LETTERS else f"{label[: LETTERS - 1]}…"
         out += [
             f'<text x="{LEFT - 8}" y="{y + 13}" text-anchor="end">{escape(label)}</text>',
             f'<rect x="{x(low):.1f}" y="{y + 3}" width="{max(1.0, x(pair["ratio"]) - x(low)):.1f}" height="13" '
