@@ -18,7 +18,7 @@ test: .venv/.ready ## the tests, without those that train for minutes
 test-slow: .venv/.ready ## the tests that train for minutes or need many seeds
 	@$(PY) -m pytest -m slow
 
-bench: .bench/.ready ## measure beside the rivals, for about half an hour; writes tables under benchmarks/results
+bench: .bench/.ready ## measure beside the rivals, for more than an hour; writes tables under benchmarks/results
 	@.bench/bin/python -m benchmarks.run
 .bench/.ready: .venv/.ready benchmarks/requirements.txt tools/bench-env.sh
 	@sh tools/bench-env.sh
