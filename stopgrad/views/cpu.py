@@ -1,4 +1,4 @@
-"""The views of an image on the CPU: OpenCV on 8-bit pixels, a dozen calls an image, all outside Python's global lock.
+"""The views of an image on the CPU: OpenCV on 8-bit pixels, a few calls an image, all outside Python's global lock.
 
 The operations are torchvision's, clamped one by one; only the rounding to 8 bits in between differs (Pillow, which the
 papers' code runs, rounds there too). Solarize and normalise are one look-up. Why colour is not one 3x4 matrix an image:
