@@ -11,6 +11,7 @@ from benchmarks.pairs import Goal, Pair, alone, paired
 
 TWICE = paired("views", "views/s", [(20, 10), (22, 11), (30, 10)], "them <b>", goal=Goal(floor=1.5, target=4))
 SLOW = alone("first step", "seconds", [6.0, 12.0, 9.0], goal=Goal(floor=10, target=5, at="most"))
+BESIDE_OURSELVES = paired("16 times the data", "images/s", [(9, 10)], "ours", goal=Goal(floor=0.9, target=0.95))
 PLAIN = alone("memory", "MB", [100.0])
 
 
@@ -40,7 +41,7 @@ def test_page_chart_and_section_come_from_the_results_alone(tmp_path: Path) -> N
     results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
     (tmp_path / "README.md").write_text("before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n")
-    for name, pairs in (("views", [TWICE, PLAIN]), ("start", [SLOW])):
+    for name, pairs in (("views", [TWICE, PLAIN]), ("start", [SLOW, BESIDE_OURSELVES])):
         (results / f"{name}.json").write_text(json.dumps([pair.as_dict() for pair in pairs]))
     draw.all_of(results)
     draw.all_of(results)  # again: nothing is added
@@ -56,6 +57,7 @@ def test_page_chart_and_section_come_from_the_results_alone(tmp_path: Path) -> N
     assert "them <b>" in text
     assert "2.00x" in text
     assert "first step" not in text  # it has no rival
+    assert "16 times the data" not in text  # the chart is of others
 
 
 def test_every_group_has_measures() -> None:

@@ -12,7 +12,10 @@ from torch import Tensor
 
 import stopgrad.siamese.family as family
 from stopgrad.assemble import api
+from stopgrad.assemble.build import resolve
 from stopgrad.contracts import TrainingStoppedError
+from stopgrad.recipe.text import override
+from stopgrad.recipes import recipe_named
 from stopgrad.rundir import RunDir
 from stopgrad.training.config import WatchConfig
 from stopgrad.training.watch import parts_of
@@ -145,3 +148,8 @@ def test_a_collapse_is_measured_within_200_steps_whatever_the_batch(batch: int) 
     config = WatchConfig().paced(batch)
     assert 50 <= config.every_steps <= 200
     assert config.knn_every_steps % config.every_steps == 0
+
+
+def test_a_run_gets_its_pace_before_its_first_step() -> None:
+    recipe = resolve(override(recipe_named("simsiam/scenes"), ["loop.batch_size=128"]), torch.device("cpu"))
+    assert (recipe.watch.every_steps, recipe.watch.knn_every_steps) == (140, 280)
