@@ -52,7 +52,7 @@ def step(preset: str, batch: int, rounds: int = ROUNDS) -> Pair:
     device = pick_device()
     recipe = recipe_named(preset)
     bf16 = bf16_is_fast(device)
-    methods = [build_method(recipe).to(device).to(memory_format=torch.channels_last) for _ in range(2)]
+    methods = [build_method(recipe, 0).to(device).to(memory_format=torch.channels_last) for _ in range(2)]
     split(methods[1])
     noise = torch.Generator().manual_seed(0)
     crops = tuple(

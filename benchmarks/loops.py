@@ -122,7 +122,7 @@ class ReadySteps:
     def __init__(self, loop: OurLoop) -> None:
         job = loop.built.job
         self.job = job
-        self.method = build_method(loop.recipe).to(job.device)
+        self.method = build_method(loop.recipe, 0).to(job.device)
         if loop.recipe.loop.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
         self.optimiser = build_sgd(self.method, job.optim, job.loop.batch_size, self.method.constant_lr())
@@ -295,7 +295,7 @@ def curve_recipe(sizes: Sizes) -> tuple[Recipe, str]:
 def lightly_losses(recipe: Recipe, loader: rival_loops.Batches, steps: int, per_epoch: int) -> list[float]:
     """Of lightly's loop from our weights and with our learning rates, those of a run of loop.epochs."""
     device = pick_device()
-    method = build_method(recipe)
+    method = build_method(recipe, 0)
     assert isinstance(method, Siamese)
     model = rival_loops.LightlySimSiam(fresh_backbone(recipe, recipe.seed), rival_loops.simsiam(recipe))
     for part, same in (("projection_head", method.projector), ("prediction_head", method.predictor)):

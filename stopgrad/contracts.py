@@ -87,6 +87,18 @@ class Clock:
         return self.step / max(1, self.total_steps)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a method's settings have to fit, and what its builder may use."""
+
+    crops: tuple[int, ...]  # sides of the views, pixels, large ones first
+    batch_size: int  # images an optimiser step, over all processes
+    accumulate: int  # micro-batches a step
+    backbone: str  # its name in the recipe
+    seed: int = 0
+    images: int = 0  # that are trained on: how many rows a bank has; 0 while nobody has looked
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """What a method returns for one batch."""

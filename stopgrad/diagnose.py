@@ -20,6 +20,7 @@ VERDICTS = ("healthy", "collapsed", "partly_collapsed", "not_learning", "diverge
 POINT = 0.05  # std_ratio: all outputs alike
 FLAT_RANK, FLAT_SHARE = 3.0, 0.15  # rank of z: about a line, or so small a part of what it was
 FLAT_STD = 0.85  # and std_ratio below this
+ASYMMETRIC = ("simsiam", "byol", "directpred")  # nothing but stop-gradient, predictor and target keep them apart
 HALF = 0.5  # rank of h, of what it was before the first step
 UNLEARNT = 0.6  # cosine of prediction and target, as a part of the cosine of the two projections
 EARLY_STEPS, EARLY_EPOCHS = 60, 1  # until both are over only a collapse or a divergence can be told
@@ -126,15 +127,16 @@ def explain(token: str, history: Sequence[Mapping[str, Any]], recipe: Mapping[st
     per_norm = loop["batch_size"] // loop["accumulate"]
     if per_norm < SMALL_BATCH:
         return "optimiser", f"batch norm sees {per_norm} images at a time", f"{again} --batch-size 64"
-    if method.get("target") == "shared":
+    asymmetric = method["name"] in ASYMMETRIC
+    if asymmetric and method.get("target") == "shared":
         found = "no stop-gradient: gradient flows into both views"
         return "method", found, f"{again} --set method.target=stop_gradient"
-    if method.get("predictor") == "none" and method.get("target") != "momentum":
+    if asymmetric and method.get("predictor") == "none" and method.get("target") != "momentum":
         found = "no predictor: stop-gradient alone halves the gradient and does nothing else"
         return "method", found, f"{again} --set method.predictor=mlp"
-    if method.get("predictor") == "frozen":
+    if asymmetric and method.get("predictor") == "frozen":
         return "method", "the predictor is frozen at random weights", f"{again} --set method.predictor=mlp"
-    if optim["base_lr"] > HIGH_LR * PAPER_LR:
+    if optim.get("name", "sgd") == "sgd" and optim["base_lr"] > HIGH_LR * PAPER_LR:
         found = f"base learning rate {optim['base_lr']:g}, the paper uses {PAPER_LR:g}"
         return "optimiser", found, f"{again} --set optim.base_lr={PAPER_LR:g}"
     if token == "diverged":

@@ -11,24 +11,32 @@ from stopgrad.contracts import Clock, Output, Views
 
 
 class Method(nn.Module, ABC):
-    """A trunk to keep, a loss, one hook after the step.
+    """A trunk to keep, a loss, and what happens around the optimiser's step.
 
     forward changes nothing but batch-norm statistics; a queue, bank, centre or momentum copy is staged there and
-    committed in `after_step`, which is called once an optimiser step and not at all for a step that was skipped.
+    committed in `after_step`, which is called once an optimiser step and not at all for a step that was skipped: then
+    `discard` is called instead.
     """
 
-    backbone: nn.Module  # crops [B, C, S, S] -> [B, D]; all that outlives pretraining
+    backbone: nn.Module  # crops [B, C, S, S] -> [B, D]; trained by gradient
+    syncs_batch_norm: bool = True  # over processes; False where the paper normalises in each process by itself
 
     @abstractmethod
     def forward(self, views: Views, clock: Clock) -> Output:
         """Views of one batch -> the loss, what the monitor reads, scalars to log."""
 
+    def before_step(self, clock: Clock) -> None:
+        """Called once a step when all gradients are there, averaged over processes: drops those of a frozen layer."""
+
     def after_step(self, clock: Clock) -> None:
         """Called once after each optimiser step that was taken: moves a momentum target, commits staged state."""
 
+    def discard(self) -> None:
+        """Called instead of `after_step` for a step that was not taken: forgets staged state."""
+
     @abstractmethod
     def embed(self, crop: Tensor) -> tuple[Tensor, Tensor]:
-        """crop [B, ...] -> features of the trunk [B, D] and the projection [B, P], for the monitor."""
+        """crop [B, ...] -> features of the trunk that is kept [B, D] and the projection [B, P], for the monitor."""
 
     def trunks(self) -> Mapping[str, nn.Module]:
         """What is exported, by name; a method with two towers names two."""
@@ -37,3 +45,7 @@ class Method(nn.Module, ABC):
     def constant_lr(self) -> Sequence[str]:
         """Prefixes of parameter names whose learning rate is never decayed."""
         return ()
+
+    def parts(self) -> Mapping[str, str]:
+        """What the method is made of, in words, for `stopgrad methods`: part -> what stands there."""
+        return {}

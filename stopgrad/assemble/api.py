@@ -19,13 +19,13 @@ from stopgrad.data import DataConfig
 from stopgrad.data.folder import expanded
 from stopgrad.data.sources import SCENES, absolute
 from stopgrad.methods import METHODS
+from stopgrad.methods.own import OwnConfig, is_own, own_config
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump, named_settings, override
 from stopgrad.recipe.text import load as load_recipe
-from stopgrad.recipes import BY_DATA, recipe_named
-from stopgrad.recipes.folder import DECIDES, TYPICAL, folder, told
-from stopgrad.recipes.simsiam import with_backbone
+from stopgrad.recipes import FOLDER, PRESETS, recipe_named
+from stopgrad.recipes.folder import DECIDES, TYPICAL, folder, told, with_backbone
 from stopgrad.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from stopgrad.diagnose import Diagnosis
     from stopgrad.encoder import Encoder
     from stopgrad.training.progress import Progress
+
+
+LIKE = "simsiam"  # whose views, backbone and rate a user's own method starts from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,23 +89,28 @@ def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) 
     ours = False  # a preset, whose heads and rate may follow the backbone; what a user has written stays
     if not isinstance(recipe, Recipe):
         text = str(recipe)
+        written = own_config(text) if is_own(text) else None
+        text = LIKE if written else text
         is_file = text.endswith((".yaml", ".yml")) or Path(text).is_file()
         if Path(text).is_dir() and (Path(text) / "recipe.yaml").exists():
             raise ConfigError(f"{text} is a run; continue it with --resume, or start its recipe: {text}/recipe.yaml")
         if is_file:
             recipe = load_recipe(Path(text))
-        elif text in BY_DATA or (text in METHODS and f"{text}/folder" in BY_DATA and source and source not in SCENES):
+        elif text.removesuffix(f"/{FOLDER}") in METHODS and (text not in METHODS or (source and source not in SCENES)):
             if not source:
                 raise ConfigError(f"{text} chooses settings by the images; add --data SRC")
             asked = (*dataclasses.replace(options, data=None).assignments(), *options.settings)
-            recipe, reasons = _by_images(source, asked, minutes)
+            recipe, reasons = _by_images(text.removesuffix(f"/{FOLDER}"), source, asked, minutes)
             chosen = recipe
         else:
             recipe = recipe_named(text)
         ours = not is_file
+        if written:  # views, backbone and rate as SimSiam's, for want of anything that is known
+            recipe = dataclasses.replace(recipe, method=written)
+            chosen = chosen and recipe
     if options.backbone not in (None, recipe.backbone.name):  # its stem and width were the other backbone's
         if ours:
-            chosen, more = with_backbone(recipe, options.backbone)
+            chosen, more = with_backbone(recipe, options.backbone, PRESETS.get(recipe.method.name, {}))
             recipe, reasons = chosen, {**reasons, **more}
         else:
             recipe = dataclasses.replace(recipe, backbone=BackboneConfig(name=options.backbone))
@@ -132,7 +140,7 @@ def _source(options: Options) -> str:
     return absolute(options.data)
 
 
-def _by_images(source: str, settings: Sequence[str], minutes: float) -> tuple[Recipe, dict[str, str]]:
+def _by_images(method: str, source: str, settings: Sequence[str], minutes: float) -> tuple[Recipe, dict[str, str]]:
     """METHOD/folder for these images on this machine. What can't be looked at gets settings for photographs."""
     from stopgrad.data.probe import probe, this_machine
 
@@ -141,9 +149,9 @@ def _by_images(source: str, settings: Sequence[str], minutes: float) -> tuple[Re
     try:
         seen = probe(source, DataConfig())
     except (DataError, MissingInputError):
-        recipe, _ = folder(seen, machine, given, minutes)
+        recipe, _ = folder(seen, machine, PRESETS[method], given, minutes)
         return recipe, {}
-    return folder(seen, machine, given, minutes)
+    return folder(seen, machine, PRESETS[method], given, minutes)
 
 
 def folder_for(recipe: Recipe, out: str | Path, name: str) -> Path:
@@ -152,7 +160,9 @@ def folder_for(recipe: Recipe, out: str | Path, name: str) -> Path:
         if Path(name).name != name or name in (".", ".."):
             raise ConfigError(f"--name {name!r} must be a plain name, without folders; --out says where runs go")
         return Path(out) / name
-    base = f"{recipe.method.name}-{expanded(recipe.data.source).resolve().name or 'root'}"
+    method = recipe.method
+    what = Path(method.file).stem if isinstance(method, OwnConfig) else method.name
+    base = f"{what}-{expanded(recipe.data.source).resolve().name or 'root'}"
     taken = (Path(out) / (base if i == 1 else f"{base}-{i}") for i in range(1, 1_000_000))
     return next(path for path in taken if not RunDir(path).begun())
 

@@ -7,6 +7,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from stopgrad.data.listing import cores
 from stopgrad.data.loader import Loader, Subset, hold_out
 from stopgrad.data.sources import Data
 from stopgrad.method import Method
-from stopgrad.methods import METHODS
+from stopgrad.methods import method_named
 from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.batch_norm import synchronise
 from stopgrad.optim.sgd import build_sgd
@@ -99,13 +100,19 @@ def identity(recipe: Recipe, data: Data, device: torch.device) -> dict[str, Any]
     return found
 
 
-def build_method(recipe: Recipe) -> Method:
-    """Backbone and heads, initialised from the recipe's seed; global random state is left alone."""
-    builder, _ = METHODS[recipe.method.name]
+def build_method(recipe: Recipe, images: int, start: Callable[[nn.Module], None] | None = None) -> Method:
+    """Backbone and heads, initialised from the recipe's seed; global random state is left alone.
+
+    images: that are trained on.  start: puts weights into the backbone, before a slow copy of it is made.
+    """
+    builder, _ = method_named(recipe.method.name)
     backbone = fresh_backbone(recipe, recipe.seed)
+    if start is not None:
+        start(backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.torch_seed(recipe.seed, 1))
-        return builder(backbone, recipe.method)
+        built: Method = builder(backbone, recipe.method, recipe.known(images))
+        return built
 
 
 def fresh_backbone(recipe: Recipe, seed: int) -> nn.Module:
@@ -132,13 +139,12 @@ def build_job(
 ) -> Built:
     """Everything the loop needs. Raises DataError where there are fewer images than one batch."""
     preprocess = preprocess_of(recipe.views, recipe.data.channels, recipe.data.depth)
-    method: Method = build_method(recipe)
-    if recipe.backbone.init:
-        load_start(method.backbone, recipe, run, preprocess)
-    method = method.to(device)
+    kept, held = split_held(data.train, recipe)
+    start = partial(load_start, recipe=recipe, run=run, preprocess=preprocess) if recipe.backbone.init else None
+    method = build_method(recipe, len(kept), start).to(device)
     if recipe.loop.channels_last:
         method = method.to(memory_format=torch.channels_last)
-    if dist.world() > 1:
+    if dist.world() > 1 and method.syncs_batch_norm:
         synchronise(method)
     parallel: nn.Module = method
     if dist.world() > 1:
@@ -146,10 +152,11 @@ def build_job(
             warnings.simplefilter("ignore", FutureWarning)
             parallel = nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
     bf16 = recipe.loop.precision == "bf16"
-    kept, held = split_held(data.train, recipe)
     loader = Loader(kept, recipe.loop.batch_size, recipe.seed, rank=dist.rank(), world=dist.world())
     channels, threads = recipe.data.channels, recipe.loop.view_threads
     maker = ViewMaker(recipe.views, channels, recipe.seed, device, threads)
+    pair = dataclasses.replace(recipe.views, crops=(recipe.views.crops * 2)[:2])  # all that is watched
+    two_views = ViewMaker(pair, channels, recipe.seed, device, 1)
     labelled = None
     if kept.labels is not None:
         bank = rng.permutation(len(kept), recipe.seed, epoch=1, purpose=rng.WATCH)[: recipe.watch.knn_bank]
@@ -157,7 +164,7 @@ def build_job(
     watch = Watch(
         method=method,
         held=held,
-        make_views=maker,
+        make_views=two_views,
         labelled=labelled,
         config=recipe.watch,
         recipe=plain(recipe),

@@ -26,20 +26,25 @@ BESIDES = 40e6
 SHARED_MEMORY = 64e6  # bytes; a container has a little more where nobody said less
 
 
-def check_machine(run: RunDir, recipe: Recipe, device: torch.device, say: Callable[[str], None]) -> None:
+def check_machine(
+    run: RunDir, recipe: Recipe, device: torch.device, say: Callable[[str], None], images: int = 0
+) -> None:
     """To be called before the first step, and once the images are stored, which may have taken of the same disk.
 
     Raises StorageError where the disk could not hold the run; what may go well all the same is said.
     """
     if run.writes:
-        check_space(run, needed_bytes(recipe))
+        check_space(run, needed_bytes(recipe, images))
     if note := shared_memory_note(device):
         say(f"warning: {note}")
 
 
-def needed_bytes(recipe: Recipe) -> int:
-    """What a run's folder holds at most, while a checkpoint is written beside those that are kept."""
-    method = build_method(recipe)
+def needed_bytes(recipe: Recipe, images: int = 0) -> int:
+    """What a run's folder holds at most, while a checkpoint is written beside those that are kept.
+
+    images: that are trained on; some methods keep a row for each.
+    """
+    method = build_method(recipe, images)
     momentum = (p for p in method.parameters() if p.requires_grad and recipe.optim.momentum)
     checkpoint = _nbytes(method.state_dict().values()) + _nbytes(momentum)
     encoder = _nbytes(method.backbone.state_dict().values()) * (2 if recipe.backbone.init else 1)  # with the start's

@@ -70,7 +70,7 @@ def rehearse(recipe: Recipe, data: Data, minutes: float, progress: Progress) -> 
             progress.say("timing some steps")
             step, watching = step_seconds(recipe, built), watch_seconds(recipe, built)
             epochs = epochs_at(minutes, step, watching, built)[0] if minutes else recipe.loop.epochs
-            backbone = built.job.method.backbone
+            backbone = built.job.method.trunks()["backbone"]
             progress.say("timing an evaluation")
             evaluation = _scoring_seconds(recipe, data, backbone, built.preprocess, device)
             progress.say("timing the report")

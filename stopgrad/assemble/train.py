@@ -98,7 +98,7 @@ def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> F
     recipe = resolve(recipe, device, progress.say)
     torch.set_num_threads(recipe.loop.threads)
     data = open_source(run, recipe, progress)
-    check_machine(run, recipe, device, progress.say)
+    check_machine(run, recipe, device, progress.say, len(data.train))
     recipe = measured(recipe, data, progress)
     other = asked_beside(run, recipe, progress) if run.writes else {}
     note = f"resolved; runs again as is: stopgrad train {run.recipe}"
@@ -117,12 +117,12 @@ def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> F
         fit(built.job)
         built.job.method.eval()
         if run.writes:
-            save_encoder(run.encoder, built.job.method.backbone, recipe.backbone, built.preprocess)
+            save_encoder(run.encoder, built.job.method.trunks()["backbone"], recipe.backbone, built.preprocess)
         said = diagnose(run.verdict_lines(), plain(recipe))
         progress.say(f"verdict: {said.sentence()}")
         rows = _results(run, recipe, data, built, said, progress, other)
         run.write(run.results, as_json([row.as_dict() for row in rows]))
-        backbone = built.job.method.backbone
+        backbone = built.job.method.trunks()["backbone"]
         keep_gallery(run, backbone, data, built.preprocess, recipe, device, progress, trained_here=True)
     return Finished(run.path, said, rows, trained=True)
 
@@ -220,7 +220,7 @@ def _results(
         row("peak_memory_mb", peak_memory_mb(built.job.device), 1, "train", "peak of the training process"),
     ]
     rows += evaluate(
-        built.job.method.backbone,
+        built.job.method.trunks()["backbone"],
         lambda seed: fresh_backbone(recipe, seed),
         data,
         built.preprocess,

@@ -65,9 +65,10 @@ def print_methods(name: str) -> None:
     if name not in METHODS:
         raise ConfigError(f"methods: unknown method {name!r}{did_you_mean(name, METHODS)}")
     _, config = METHODS[name]
+    default = config(name=name)
     print((sys.modules[config.__module__].__doc__ or "").strip() + "\n\nSettings:")
     for field in dataclasses.fields(config):
-        value = plain(getattr(config(), field.name))
+        value = plain(getattr(default, field.name))
         if isinstance(value, dict):
             nested = field_types(config)[field.name]
             for key, inner in value.items():

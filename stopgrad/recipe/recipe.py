@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stopgrad.contracts import ConfigError, did_you_mean
+from stopgrad.contracts import ConfigError, Known, did_you_mean
 from stopgrad.data import DataConfig
 from stopgrad.eval import EvalConfig
-from stopgrad.methods import METHODS, MethodConfig
+from stopgrad.methods import METHODS, MethodConfig, method_named
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.optim.config import OptimConfig
 from stopgrad.recipe.typed import build, convert, field_types
-from stopgrad.siamese.pairs import PAIRS
 from stopgrad.training.config import LoopConfig, WatchConfig
 from stopgrad.views.config import ViewsConfig
 
@@ -35,10 +34,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed must be from 0 to 2**63 - 1, got {self.seed}")
-        crops, compared = len(self.views.crops), PAIRS[self.method.pairs].views
-        if crops != compared:
-            fix = "add one" if crops < compared else "remove what nobody compares"
-            raise ConfigError(f"views.crops: {self.method.name} compares {compared} views, got {crops}; {fix}")
+        self.method.check(self.known())
         if self.optim.warmup_epochs >= self.loop.epochs and self.optim.warmup_epochs:
             raise ConfigError(
                 f"optim.warmup_epochs={self.optim.warmup_epochs} leaves nothing of loop.epochs={self.loop.epochs}; "
@@ -52,6 +48,17 @@ class Recipe:
         if self.views.mean:  # else they are measured on the images
             self.views.statistics(self.data.channels)
 
+    def known(self, images: int = 0) -> Known:
+        """What the method has to go with; images: that are trained on, where somebody has counted them."""
+        return Known(
+            crops=tuple(self.views.side(crop) for crop in self.views.crops),
+            batch_size=self.loop.batch_size,
+            accumulate=self.loop.accumulate,
+            backbone=self.backbone.name,
+            seed=self.seed,
+            images=images,
+        )
+
 
 def from_dict(values: object) -> Recipe:
     """A recipe from nested plain values; `method.name` says whose settings stand under `method`."""
@@ -62,9 +69,7 @@ def from_dict(values: object) -> Recipe:
         method = {"name": method}
     if not isinstance(method, Mapping) or "name" not in method:
         raise ConfigError(f"method: needs a name; allowed: {', '.join(sorted(METHODS))}")
-    if method["name"] not in METHODS:
-        raise ConfigError(f"method.name: unknown method {method['name']!r}{did_you_mean(str(method['name']), METHODS)}")
-    _, config_class = METHODS[str(method["name"])]
+    _, config_class = method_named(str(method["name"]))
     kinds = field_types(Recipe)
     built: dict[str, Any] = {"method": build(config_class, method, "method")}
     for key, value in values.items():

@@ -31,8 +31,19 @@ def build(cls: type[T], values: object, where: str = "") -> T:
     for key, value in values.items():
         if key not in known:
             raise ConfigError(f"{join(where, key)}: unknown setting{did_you_mean(str(key), known)}")
-        arguments[key] = convert(known[key], value, join(where, key))
+        at = join(where, key)
+        # a group changes what it names: the rest is as the field's own default has it, not its class
+        start = _default(cls, key) if isinstance(value, Mapping) and dataclasses.is_dataclass(known[key]) else None
+        arguments[key] = convert(known[key], value if start is None else {**plain(start), **value}, at)
     return cls(**arguments)
+
+
+def _default(cls: type, key: str) -> object:
+    """What a field is where nobody sets it; None where it has to be set."""
+    field = next(field for field in dataclasses.fields(cls) if field.name == key)
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
 
 
 def convert(kind: Any, value: object, where: str) -> Any:

@@ -1,24 +1,39 @@
 """RECIPES: every preset by its name on the command line. A preset is a function that returns a whole Recipe; its
-docstring says what it costs and what is expected of it, with the source. `METHOD/folder` depends on the images: what
-composes a run calls `folder.folder` for it (BY_DATA)."""
+docstring says what it costs and what is expected of it, with the source. METHOD/folder depends on the images: what
+composes a run calls `folder.folder` for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from stopgrad.contracts import ConfigError, did_you_mean
 from stopgrad.methods import METHODS
 from stopgrad.recipe import Recipe
-from stopgrad.recipes import folder, simsiam
+from stopgrad.recipes import simsiam
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    "simsiam/folder": folder.unseen,
-    "simsiam/scenes": simsiam.scenes,
-    "simsiam/cifar10": simsiam.cifar10,
-    "simsiam/imagenet": simsiam.imagenet,
+Preset = Callable[[], Recipe]
+
+# method -> its presets: `tiny` on the embedded images, ResNet-18 on CIFAR-10, the paper's on ImageNet
+PRESETS: dict[str, dict[str, Preset]] = {
+    "simsiam": {"scenes": simsiam.scenes, "cifar10": simsiam.cifar10, "imagenet": simsiam.imagenet},
 }
+FOLDER = "folder"  # chosen from the images, with what the method's other presets have
 
-BY_DATA = ("simsiam/folder",)  # chosen from the images; the function in RECIPES supposes some
+
+def _all() -> dict[str, Preset]:
+    from stopgrad.recipes.folder import unseen
+
+    named: dict[str, Preset] = {}
+    for method, presets in PRESETS.items():
+        chosen: Preset = partial(unseen, presets)
+        chosen.__doc__ = unseen.__doc__
+        named[f"{method}/{FOLDER}"] = chosen
+        named |= {f"{method}/{name}": preset for name, preset in presets.items()}
+    return named
+
+
+RECIPES: dict[str, Preset] = _all()
 
 
 def recipe_named(name: str) -> Recipe:

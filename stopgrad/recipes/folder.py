@@ -1,4 +1,7 @@
-"""`simsiam/folder`: settings for images nobody has seen before, chosen by what they are and by the machine.
+"""METHOD/folder: settings for images nobody has seen before, chosen by what they are and by the machine.
+
+Heads, optimiser and views are those of the method's presets: METHOD/scenes for `tiny`, METHOD/cifar10 for small images,
+METHOD/imagenet for large ones.
 
 Every number that decides is a constant here. Where one was measured, it says where; the others are the papers' or a
 first guess that nobody has measured yet, and say that.
@@ -7,7 +10,7 @@ first guess that nobody has measured yet, and say that.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,15 +18,14 @@ import numpy as np
 
 from stopgrad.data import DataConfig
 from stopgrad.data.probe import Machine, Probe, this_machine
-from stopgrad.methods.simsiam import ProjectorConfig, SimSiamConfig
+from stopgrad.methods import MethodConfig
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.optim.config import OptimConfig
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.typed import plain
-from stopgrad.recipes.simsiam import TINY_BATCH, TINY_HEADS, TINY_RATE
+from stopgrad.recipes.base import TINY_BATCH
 from stopgrad.training.config import LoopConfig, WatchConfig
 from stopgrad.views.config import CropConfig, ViewsConfig
-from stopgrad.views.presets import PRESETS
 
 # --- image size ---
 GPU_SIZES = (224, 128, 96, 64, 32)  # the largest that the median shorter side reaches
@@ -71,6 +73,7 @@ class _Choice:
     machine: Machine
     given: Mapping[str, Any]  # settings the user has chosen; everything else follows from them too
     minutes: float
+    presets: Mapping[str, Callable[[], Recipe]]  # the method's
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -85,15 +88,21 @@ class _Choice:
 
 
 def folder(
-    probe: Probe, machine: Machine, given: Mapping[str, Any] | None = None, minutes: float = 0.0
+    probe: Probe,
+    machine: Machine,
+    presets: Mapping[str, Callable[[], Recipe]],
+    given: Mapping[str, Any] | None = None,
+    minutes: float = 0.0,
 ) -> tuple[Recipe, dict[str, str]]:
-    """SimSiam for the images of `probe` on `machine`: the recipe, and {setting: why it is as it is}.
+    """A method for the images of `probe` on `machine`: the recipe, and {setting: why it is as it is}.
+
+    presets: the method's, `scenes`, `cifar10` and `imagenet` among them.
 
     given: settings that are decided already, by dotted key; the others are chosen to go with them, and no reason is
     given for what was not chosen here. minutes: how long training may take; 0 where nobody said. The source's name is
     not set.
     """
-    it = _Choice(probe, machine, dict(given or {}), minutes)
+    it = _Choice(probe, machine, dict(given or {}), minutes, presets)
     depth, channels = _channels(it)
     train = min(probe.train, it.given.get("data.limit") or probe.train)
     held = min(WatchConfig().images, train // 10)
@@ -155,7 +164,7 @@ def _cpu_minutes(it: _Choice, steps: int, batch: int, size: int) -> float:
     return steps * (batch / rate + STEP_SECONDS) / 60
 
 
-def _backbone(it: _Choice, size: int, images: int) -> tuple[BackboneConfig, SimSiamConfig, OptimConfig]:
+def _backbone(it: _Choice, size: int, images: int) -> tuple[BackboneConfig, MethodConfig, OptimConfig]:
     if not it.gpu:
         found, why = "tiny", f"there is no GPU ({it.machine.cores} cores)"
     elif size >= RESNET50_FROM and images >= LARGE_SET:
@@ -166,12 +175,19 @@ def _backbone(it: _Choice, size: int, images: int) -> tuple[BackboneConfig, SimS
     name = it.take("backbone.name", found, why)
     if name == "tiny":
         it.reasons["optim.base_lr"] = "with smaller heads: what tiny was measured with (docs/tiny.md)"
-        return BackboneConfig(name=name), TINY_HEADS, TINY_RATE
-    small = size <= BLUR_ABOVE
-    it.reasons["optim.base_lr"] = f"as simsiam/{'cifar10' if small else 'imagenet'}, the paper's"
-    heads = SimSiamConfig(projector=ProjectorConfig(layers=2 if small else 3))
-    rate = OptimConfig(base_lr=0.03, weight_decay=5e-4) if small else OptimConfig(base_lr=0.05, weight_decay=1e-4)
-    return BackboneConfig(name=name), heads, rate
+        preset = it.presets["scenes"]()
+    else:
+        preset = _by_size(it, size)
+        it.reasons["optim.base_lr"] = f"as {_preset_name(preset, size)}, the paper's"
+    return BackboneConfig(name=name), preset.method, preset.optim
+
+
+def _by_size(it: _Choice, size: int) -> Recipe:
+    return it.presets["cifar10" if size <= BLUR_ABOVE else "imagenet"]()
+
+
+def _preset_name(preset: Recipe, size: int) -> str:
+    return f"{preset.method.name}/{'cifar10' if size <= BLUR_ABOVE else 'imagenet'}"
 
 
 def _batch(it: _Choice, images: int, size: int, backbone: str) -> int:
@@ -213,9 +229,15 @@ def _max_side(it: _Choice, size: int, channels: int, depth: int) -> int:
 
 
 def _views(it: _Choice, size: int, channels: int, depth: int) -> ViewsConfig:
-    name = "moco_v2" if size > BLUR_ABOVE else "moco_v2_cifar"
-    crops = PRESETS[name]
-    said = [f"{name}, {'with' if size > BLUR_ABOVE else 'without'} blur at {size} pixels"]
+    preset = _by_size(it, size)
+    whole = preset.views.image_size
+    # local crops keep their share of a global one
+    crops = tuple(
+        replace(crop, size=max(SMALLEST_CROP, 8 * round(crop.size * size / whole / 8)) if crop.size else 0)
+        for crop in preset.views.crops
+    )
+    blurred = any(crop.blur for crop in crops)
+    said = [f"as {_preset_name(preset, size)}, {'with' if blurred else 'without'} blur at {size} pixels"]
     if channels != 3:
         crops = tuple(_colourless(crop) for crop in crops)
         said.append("no change of hue or saturation")
@@ -277,10 +299,30 @@ def _at(values: Any, key: str) -> Any:
 TYPICAL = Probe(images=12_500, train=10_000, sizes=np.array([[375, 500]], np.int64), channels=3, deep=0.0)
 
 
-def unseen() -> Recipe:
+def unseen(presets: Mapping[str, Callable[[], Recipe]]) -> Recipe:
     """Any images of yours: settings chosen from them and from the machine, with reasons (stopgrad check DIR).
 
     Without images: what would be chosen here for 10,000 colour photographs of 500 x 375.
     """
-    recipe, _ = folder(TYPICAL, this_machine())
+    recipe, _ = folder(TYPICAL, this_machine(), presets)
     return replace(recipe, data=replace(recipe.data, source="DIR"))
+
+
+def with_backbone(
+    recipe: Recipe, name: str, presets: Mapping[str, Callable[[], Recipe]]
+) -> tuple[Recipe, dict[str, str]]:
+    """The recipe with another backbone, and {setting: why} for what changes with it.
+
+    Heads, batch and rate of a paper are those of its backbone; `tiny` brings the method's own. Another timm model keeps
+    the recipe's, which is all that is known.
+    """
+    recipe = replace(recipe, backbone=BackboneConfig(name=name))
+    if name != "tiny" or "scenes" not in presets:
+        return recipe, {}
+    small = presets["scenes"]()
+    loop = replace(recipe.loop, batch_size=small.loop.batch_size, accumulate=1)
+    why = "what tiny was measured with (docs/tiny.md); the preset's belongs to its own backbone"
+    before, after = plain(recipe.method), plain(small.method)
+    changed = [f"method.{key}" for key, value in after.items() if before[key] != value]
+    keys = ("loop.batch_size", "optim.base_lr", *changed)
+    return replace(recipe, method=small.method, optim=small.optim, loop=loop), dict.fromkeys(keys, why)

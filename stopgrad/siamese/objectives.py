@@ -1,23 +1,40 @@
-"""Objectives: one number from predictions and targets over the pairs. State, where one has any, is its buffers."""
+"""Objectives that only compare: one number from predictions and targets over the pairs. Those that keep a queue, a
+bank, prototypes or a moving average stand in files of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stopgrad.contracts import Clock
-from stopgrad.siamese.family import Vectors
+from stopgrad.losses import negative_cosine
+from stopgrad.siamese.family import Part, Vectors
 from stopgrad.siamese.pairs import Pairs
 
 
-class MeanOverPairs(nn.Module):
-    """A comparison of two sets of vectors, averaged over the pairs: SimSiam's 1/2 D(p1, z2) + 1/2 D(p2, z1)."""
+class MeanOverPairs(Part):
+    """A comparison of two sets of vectors, averaged over the pairs: SimSiam's 1/2 D(p1, z2) + 1/2 D(p2, z1).
 
-    def __init__(self, compare: Callable[[Tensor, Tensor], Tensor]) -> None:
+    compare: (p [B, D], t [B, D]) -> scalar, a mean over the batch.  times: what the mean is multiplied by; 2 makes the
+    sum of two directions of it (BYOL).
+    """
+
+    def __init__(self, compare: Callable[[Tensor, Tensor], Tensor], says: str = "", times: float = 1.0) -> None:
         super().__init__()
         self.compare = compare
+        self.says = says
+        self.times = times
 
-    def forward(self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock) -> Tensor:
-        return torch.stack([self.compare(p[online], t[target]) for online, target in pairs.both]).mean()
+    def forward(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = torch.stack([self.compare(p[online], t[target]) for online, target in pairs.both]).mean()
+        return self.times * loss, agreement(p, t, pairs)
+
+
+@torch.no_grad()
+def agreement(p: Vectors, t: Vectors, pairs: Pairs) -> dict[str, Tensor]:
+    """For the log: the cosine of prediction and target, mean over pairs and batch. The verdict reads it."""
+    return {"agreement": torch.stack([-negative_cosine(p[o], t[g]) for o, g in pairs.both]).mean()}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PairsName = Literal["symmetric", "asymmetric"]
+GLOBALS = 2  # crops something is compared with; the local crops of multi-crop are never targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +14,12 @@ class Pairs:
     """(online view, target view) for each comparison; views are positions in `views.crops`."""
 
     both: tuple[tuple[int, int], ...]
+    alone: tuple[int, ...] = ()  # online views that are compared with no view: InstDisc's, with its bank
 
     @property
     def online(self) -> tuple[int, ...]:
         """Views that need a forward with gradient, in order."""
-        return tuple(sorted({online for online, _ in self.both}))
+        return tuple(sorted({online for online, _ in self.both} | set(self.alone)))
 
     @property
     def targets(self) -> tuple[int, ...]:
@@ -29,8 +31,18 @@ class Pairs:
         """How many crops a batch must have."""
         return 1 + max(self.online + self.targets)
 
+    def __str__(self) -> str:
+        if not self.both:
+            return ", ".join(f"({view}, bank)" for view in self.alone)
+        return " ".join(f"({online},{target})" for online, target in self.both)
 
-PAIRS: dict[PairsName, Pairs] = {
-    "symmetric": Pairs(((0, 1), (1, 0))),
-    "asymmetric": Pairs(((0, 1),)),
-}
+
+def pairs_of(name: PairsName, crops: int) -> Pairs:
+    """The pairs of a method that is given `crops` crops, the first two of them global.
+
+    symmetric: every crop with each global one but itself; of two crops (0,1) (1,0), of more the multi-crop of SwAV and
+    DINO.  asymmetric: every crop but the second with the second; of two crops (0,1).
+    """
+    if name == "asymmetric":
+        return Pairs(tuple((crop, 1) for crop in range(crops) if crop != 1))
+    return Pairs(tuple((crop, target) for crop in range(crops) for target in range(GLOBALS) if crop != target))

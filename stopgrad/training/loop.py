@@ -167,6 +167,7 @@ def one_step(job: Job, views: Views, clock: Clock) -> Done:
             (out.loss / len(parts)).backward()
         loss += out.loss.detach() / len(parts)
     loss = dist.mean(loss)
+    job.method.before_step(clock)
     parameters = [p for p in job.method.parameters() if p.grad is not None]
     limit = job.optim.clip_norm or float("inf")
     norm = torch.nn.utils.clip_grad_norm_(parameters, limit) if job.optim.clip_norm else _norm(parameters)
@@ -176,6 +177,7 @@ def one_step(job: Job, views: Views, clock: Clock) -> Done:
         job.optimiser.step()
         job.method.after_step(clock)
     else:
+        job.method.discard()
         with torch.no_grad():
             for buffer, value in zip(buffers, kept):
                 buffer.copy_(value)

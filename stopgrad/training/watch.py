@@ -152,7 +152,7 @@ class Watch:
         for index in np.array_split(order, parts_of(len(images))):
             x = preprocess_batch(images.take(index), preprocess, self.threads)
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                parts.append(self.method.backbone(x.to(self.device)).float().cpu())
+                parts.append(self.method.trunks()["backbone"](x.to(self.device)).float().cpu())
         found = torch.cat(parts)
         return found[torch.from_numpy(np.argsort(order))]  # back in the split's order, beside its labels
 

@@ -59,7 +59,7 @@ def test_what_is_counted_is_what_a_run_writes(settings: tuple[str, ...], tmp_pat
 def test_weights_that_a_run_begins_from_are_counted() -> None:
     plain = small()
     begun = small("backbone.init=/encoder.safetensors")
-    encoder = sum(value.nbytes for value in build.build_method(plain).backbone.state_dict().values())
+    encoder = sum(value.nbytes for value in build.build_method(plain, 0).backbone.state_dict().values())
     assert machine.needed_bytes(begun) - machine.needed_bytes(plain) == encoder
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from stopgrad import dist
-from stopgrad.contracts import Clock, Views
+from stopgrad.contracts import Clock, Known, Views
 from stopgrad.method import Method
 from stopgrad.methods import METHODS
 from stopgrad.nn.backbones import build_backbone
@@ -32,7 +32,8 @@ def small(case: str) -> Method:
     builder, config = METHODS[case.split()[0]]
     torch.manual_seed(0)
     backbone = build_backbone(BackboneConfig(width=8), 3, 16, seed=0)
-    method: Method = builder(backbone, build(config, CASES[case])).double()
+    known = Known(crops=(16, 16), batch_size=12, accumulate=1, backbone="tiny", images=24)
+    method: Method = builder(backbone, build(config, CASES[case]), known).double()
     for module in method.modules():  # the zero scale would hide what stands before it
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)

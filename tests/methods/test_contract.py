@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from stopgrad.contracts import Clock, Views
+from stopgrad.contracts import Clock, Known, Views
 from stopgrad.method import Method
 from stopgrad.methods import METHODS
 from stopgrad.nn.backbones import build_backbone
@@ -21,7 +21,9 @@ def small(name: str, **changes: Any) -> Method:
     builder, config = METHODS[name]
     torch.manual_seed(0)
     backbone = build_backbone(BackboneConfig(width=8), 3, 16, seed=0)
-    return builder(backbone, build(config, {**SMALL[name], **changes}))
+    known = Known(crops=(16, 16), batch_size=8, accumulate=1, backbone="tiny", images=64)
+    method: Method = builder(backbone, build(config, {**SMALL[name], **changes}), known)
+    return method
 
 
 def batch(seed: int = 0, b: int = 8) -> Views:

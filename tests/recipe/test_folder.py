@@ -1,6 +1,7 @@
 """simsiam/folder: settings follow from images and machine, the user's word stands, the reasons agree with it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from stopgrad.assemble import api
 from stopgrad.contracts import ConfigError
 from stopgrad.data.probe import Machine, Probe, probe, this_machine
 from stopgrad.data.sources import DataConfig, open_data
+from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump, load
-from stopgrad.recipes import RECIPES
-from stopgrad.recipes.folder import folder
-from stopgrad.recipes.simsiam import TINY_BATCH
+from stopgrad.recipes import PRESETS, RECIPES
+from stopgrad.recipes import folder as folders
+from stopgrad.recipes.base import TINY_BATCH
 
 LAPTOP = Machine(cores=2, memory=16 * 10**9)
 SERVER = Machine(cores=32, memory=256 * 10**9, gpu="NVIDIA H200", gpu_memory=140 * 10**9)
@@ -22,6 +24,10 @@ SERVER = Machine(cores=32, memory=256 * 10**9, gpu="NVIDIA H200", gpu_memory=140
 def images(count: int, short: int = 200, channels: int = 3, deep: float = 0.0, long: int = 0) -> Probe:
     sizes = np.array([[short, long or short]], np.int64)
     return Probe(images=count, train=count, sizes=sizes, channels=channels, deep=deep)
+
+
+def folder(seen: Probe, machine: Machine, *rest: Any, **named: Any) -> tuple[Recipe, dict[str, str]]:
+    return folders.folder(seen, machine, PRESETS["simsiam"], *rest, **named)
 
 
 def test_small_sets_get_small_batches_and_many_epochs_large_ones_the_reverse() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stopgrad.assemble.api import Options, choose
 from stopgrad.contracts import ConfigError, MissingInputError
+from stopgrad.methods import MethodConfig
 from stopgrad.recipe import from_dict
 from stopgrad.recipe.text import dump, load, override, parse
 from stopgrad.recipe.typed import convert, field_types, plain
@@ -70,7 +71,7 @@ def test_the_presets_are_the_papers() -> None:
         ("method: simsiam\noptim: {warmup_epochs: 100}\n", r"warmup_epochs=100\.0 leaves nothing of loop\.epochs=100"),
         ("method: simsiam\nseed: 1e30\n", r"seed must be from 0 to"),
         (f"method: simsiam\nseed: {'9' * 400}\n", r"seed: needs a whole number"),
-        ("method: simsiam\nviews: {crops: [{}, {}, {}]}\n", r"compares 2 views, got 3; remove what nobody compares"),
+        ("method: simsiam\nviews: {crops: [{}, {size: 16}]}\n", r"needs them equal, got 32 and 16 pixels; type --set"),
         ("method: simsiam\ndata: &a {b: *a}\n", r"not YAML that settings|unknown setting"),
         ("method: simsiam\nviews: {crops: [{}]}\n", r"compares 2 views, got 1"),
         ("method: simsiam\nviews: {image_size: 600}\n", r"data\.max_side=512 keeps fewer pixels"),
@@ -161,7 +162,8 @@ def test_every_setting_has_a_type_the_reader_understands() -> None:
     def walk(value: object) -> None:
         for name, kind in field_types(type(value)).items():
             inner = getattr(value, name)
-            assert convert(kind, plain(inner), name) == inner
+            if kind is not MethodConfig:  # from_dict finds the class by its name
+                assert convert(kind, plain(inner), name) == inner
             if dataclasses.is_dataclass(inner):
                 walk(inner)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stopgrad.assemble import api, build
 from stopgrad.contracts import (
@@ -26,6 +26,7 @@ from stopgrad.contracts import (
     TrainingStoppedError,
     Views,
 )
+from stopgrad.method import Method
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.rundir import RunDir
@@ -189,7 +190,7 @@ def test_a_run_whose_loss_stays_infinite_stops_and_says_so(tmp_path: Path, monke
     assert api.diagnose_run(run.path).verdict == "diverged"
 
 
-class Plain(nn.Module):
+class Plain(Method):
     """A loss without batch norm, so that accumulation is exact."""
 
     def __init__(self) -> None:
@@ -200,8 +201,8 @@ class Plain(nn.Module):
         z = self.linear(views.crops[0].flatten(1))
         return Output(loss=z.square().mean(), embedding=z.detach())
 
-    def after_step(self, clock: Clock) -> None:
-        """Nothing moves."""
+    def embed(self, crop: Tensor) -> tuple[Tensor, Tensor]:
+        raise AssertionError("nobody watches")
 
 
 def test_accumulated_micro_batches_are_the_whole_batch_where_nothing_depends_on_its_size(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_the_order_in_which_a_folder_keeps_its_images_changes_no_score(tmp_path:
 
     watch = Watch.__new__(Watch)
     watch.method, watch.device, watch.bf16, watch.threads = torch.nn.Module(), torch.device("cpu"), False, 1  # type: ignore[assignment]
-    watch.method.backbone = Noting()
+    watch.method.trunks = lambda: {"backbone": Noting()}  # type: ignore[method-assign]
     found = watch._features(Sorted(), Preprocess(image_size=16, mean=(0.0,) * 3, std=(1.0,) * 3))  # type: ignore[arg-type]
     assert len(seen) == 2
     assert abs(float(seen[0].mean() - seen[1].mean())) < 0.1  # each forward has dark and light ones
