@@ -27,7 +27,7 @@ from stopgrad.assemble.build import bf16_is_fast, build_method, fresh_backbone, 
 from stopgrad.contracts import Clock
 from stopgrad.data import Data, DataConfig, open_data
 from stopgrad.nn.config import BackboneConfig
-from stopgrad.optim.sgd import build_sgd, set_learning_rates
+from stopgrad.optim.groups import build_optimiser, set_rates
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import override
 from stopgrad.recipes import recipe_named
@@ -125,7 +125,7 @@ class ReadySteps:
         self.method = build_method(loop.recipe, 0).to(job.device)
         if loop.recipe.loop.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
-        self.optimiser = build_sgd(self.method, job.optim, job.loop.batch_size, self.method.constant_lr())
+        self.optimiser = build_optimiser(self.method, job.optim, job.loop.batch_size, self.method.constant_lr())
         loop.rest()  # one thread at a time makes views
         self.views = [job.views_at(step) for step in range(READY)]
         self.method.train()
@@ -304,9 +304,9 @@ def lightly_losses(recipe: Recipe, loader: rival_loops.Batches, steps: int, per_
     batch = recipe.loop.batch_size
 
     def before(optimiser: torch.optim.Optimizer, step: int) -> None:
-        set_learning_rates(optimiser, recipe.optim, batch, Clock(step, recipe.loop.epochs * per_epoch, per_epoch))
+        set_rates(optimiser, recipe.optim, batch, Clock(step, recipe.loop.epochs * per_epoch, per_epoch))
 
-    optimiser = build_sgd(model, recipe.optim, batch, ("prediction_head.",))
+    optimiser = build_optimiser(model, recipe.optim, batch, ("prediction_head.",))
     with closing(rival_loops.Rival(rival_loops.lightly_loop(model, loader, optimiser, before), device)) as rival:
         return [float(loss) for loss in islice(rival.loop, steps)]
 

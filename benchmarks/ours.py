@@ -25,7 +25,7 @@ from stopgrad.assemble.build import Built, build_job, pick_device, resolve
 from stopgrad.assemble.train import nobody
 from stopgrad.contracts import Clock, Views
 from stopgrad.data import Data
-from stopgrad.optim.sgd import set_learning_rates
+from stopgrad.optim.groups import set_rates
 from stopgrad.recipe import Recipe
 from stopgrad.rundir import RunDir
 from stopgrad.training.loop import fit, one_step
@@ -151,7 +151,7 @@ def first_losses(recipe: Recipe, data: Data, folder: Path, steps: int) -> tuple[
     with closing(start.maker):
         views = [job.views_at(step) for step in range(steps)]
     for step, ready in enumerate(views):
-        set_learning_rates(job.optimiser, job.optim, job.loop.batch_size, job.clock(step))
+        set_rates(job.optimiser, job.optim, job.loop.batch_size, job.clock(step))
         found.append(one_step(job, ready, job.clock(step)).loss)
     return found, views
 

@@ -24,7 +24,7 @@ from stopgrad.method import Method
 from stopgrad.methods import method_named
 from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.batch_norm import synchronise
-from stopgrad.optim.sgd import build_sgd
+from stopgrad.optim.groups import build_optimiser
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.typed import plain
 from stopgrad.rundir import RunDir
@@ -180,7 +180,7 @@ def build_job(
     job = Job(
         method=method,
         parallel=parallel,
-        optimiser=build_sgd(method, recipe.optim, recipe.loop.batch_size, method.constant_lr()),
+        optimiser=build_optimiser(method, recipe.optim, recipe.loop.batch_size, method.constant_lr()),
         views_at=views_at,
         steps_per_epoch=loader.steps_per_epoch,
         seed=recipe.seed,

@@ -45,8 +45,9 @@ def needed_bytes(recipe: Recipe, images: int = 0) -> int:
     images: that are trained on; some methods keep a row for each.
     """
     method = build_method(recipe, images)
-    momentum = (p for p in method.parameters() if p.requires_grad and recipe.optim.momentum)
-    checkpoint = _nbytes(method.state_dict().values()) + _nbytes(momentum)
+    copies = 2 if recipe.optim.name == "adamw" else bool(recipe.optim.momentum)
+    moments = copies * _nbytes(p for p in method.parameters() if p.requires_grad)
+    checkpoint = _nbytes(method.state_dict().values()) + moments
     encoder = _nbytes(method.backbone.state_dict().values()) * (2 if recipe.backbone.init else 1)  # with the start's
     return (recipe.loop.keep_checkpoints + 1) * checkpoint + encoder + int(BESIDES)
 

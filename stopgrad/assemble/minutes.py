@@ -11,7 +11,7 @@ import torch
 from stopgrad import dist
 from stopgrad.assemble.build import Built
 from stopgrad.nn.batch_norm import untouched_statistics
-from stopgrad.optim.sgd import build_sgd
+from stopgrad.optim.groups import build_optimiser
 from stopgrad.recipe import Recipe
 from stopgrad.training.feed import Feed
 from stopgrad.training.loop import Job, one_step
@@ -69,7 +69,7 @@ def step_seconds(recipe: Recipe, built: Built) -> float:
         built.job,
         method=method,
         parallel=method,
-        optimiser=build_sgd(method, recipe.optim, recipe.loop.batch_size, method.constant_lr()),
+        optimiser=build_optimiser(method, recipe.optim, recipe.loop.batch_size, method.constant_lr()),
     )
     method.train()
     with torch.random.fork_rng(devices=[]):  # dropout of these steps must not move the run's own

@@ -22,7 +22,7 @@ from stopgrad.losses.geometry import std_ratio
 from stopgrad.method import Method
 from stopgrad.nn.batch_norm import statistics
 from stopgrad.optim.config import OptimConfig
-from stopgrad.optim.sgd import set_learning_rates
+from stopgrad.optim.groups import clip, set_rates
 from stopgrad.rundir import RunDir
 from stopgrad.training import checkpoint, signals
 from stopgrad.training.config import LoopConfig
@@ -102,7 +102,7 @@ def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
         _log(job, start - 1, job.watch(job.clock(0), dict))
     for step, views in feed:
         clock = job.clock(step)
-        rate = set_learning_rates(job.optimiser, job.optim, job.loop.batch_size, clock)
+        rate = set_rates(job.optimiser, job.optim, job.loop.batch_size, clock)
         done = one_step(job, views, clock)
         skipped = 0 if done.finite else skipped + 1
         if skipped > job.loop.skip_limit:
@@ -169,8 +169,7 @@ def one_step(job: Job, views: Views, clock: Clock) -> Done:
     loss = dist.mean(loss)
     job.method.before_step(clock)
     parameters = [p for p in job.method.parameters() if p.grad is not None]
-    limit = job.optim.clip_norm or float("inf")
-    norm = torch.nn.utils.clip_grad_norm_(parameters, limit) if job.optim.clip_norm else _norm(parameters)
+    norm = clip(parameters, job.optim)
     total, length = torch.stack([loss, norm.to(loss)]).tolist()  # the one time a step that a GPU is waited for
     finite = not dist.any_of(not (math.isfinite(total) and math.isfinite(length)))
     if finite:
@@ -190,10 +189,6 @@ def micro_batches(views: Views, count: int) -> list[Views]:
         return [views]
     crops = [crop.chunk(count) for crop in views.crops]
     return [Views(tuple(part), index) for *part, index in zip(*crops, views.index.chunk(count))]
-
-
-def _norm(parameters: list[torch.nn.Parameter]) -> Tensor:
-    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 class Keeper:
