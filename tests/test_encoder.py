@@ -51,6 +51,45 @@ def test_the_same_weights_give_the_same_bytes_without_name_path_or_time(tmp_path
     assert str(tmp_path).encode() not in again.read_bytes()
 
 
+MOCO_V3 = {"heads": 12, "positions": "sincos", "init_scheme": "moco_v3"}
+
+
+def test_what_changes_a_vit_travels_with_its_weights(tmp_path: Path) -> None:
+    config = BackboneConfig(name="vit_tiny_patch16_224", patch_projection="frozen", drop_path=0.1, **MOCO_V3)  # type: ignore[arg-type]
+    backbone = build_backbone(config, 1, 32, seed=3).eval()
+    save_encoder(tmp_path / "a.safetensors", backbone, config, PREPROCESS)
+    found = load_encoder(tmp_path / "a.safetensors")
+    x = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(found(x), backbone(x))
+    assert found.config == BackboneConfig(name="vit_tiny_patch16_224", **MOCO_V3)  # type: ignore[arg-type]
+    fresh = found.fresh(seed=3)  # the same seed: as it was before training, its initialisation too
+    assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), backbone.state_dict().values()))
+    assert found.fresh(seed=4).blocks[0].attn.num_heads == 12  # type: ignore[index, union-attr]
+
+
+@pytest.mark.parametrize(
+    ("config", "described"),
+    [
+        (BackboneConfig(), {"name": "tiny", "stem": "auto", "width": 32}),
+        (BackboneConfig(name="resnet18"), {"name": "resnet18", "stem": "auto"}),
+        (BackboneConfig(name="vit_tiny_patch16_224"), {"name": "vit_tiny_patch16_224", "stem": "auto"}),
+        (BackboneConfig(name="vit_tiny_patch16_224", drop_path=0.1), {"name": "vit_tiny_patch16_224", "stem": "auto"}),
+        (
+            BackboneConfig(name="vit_small_patch16_224", heads=12),
+            {"name": "vit_small_patch16_224", "stem": "auto", "heads": 12},
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value.name,
+)
+def test_a_description_says_what_is_not_the_models_own_and_of_version_0_1_nothing_new(
+    config: BackboneConfig, described: dict[str, Any]
+) -> None:
+    assert config.described() == described
+    again = BackboneConfig.from_description(described)
+    assert again.described() == described
+
+
 def test_an_untrained_twin_has_the_architecture_and_other_weights(tmp_path: Path) -> None:
     backbone = saved(tmp_path / "a.safetensors")
     fresh = load_encoder(tmp_path / "a.safetensors").fresh(seed=0)
@@ -134,6 +173,18 @@ def test_nothing_in_the_package_loads_a_program() -> None:
         {"backbone": {"name": "tiny", "stem": "auto\nseed: 1", "width": 32}},
         {"backbone": {"name": "\x1b[31mtiny", "stem": "auto", "width": 32}},
         {"backbone": {"name": ["tiny"], "stem": "auto", "width": 32}},
+        {"backbone": {"name": "tiny", "stem": "auto", "width": 32, "heads": 12}},
+        *(
+            {"backbone": {"name": "vit_tiny_patch16_224", "stem": "auto", **part}}
+            for part in (
+                {"heads": "12"},
+                {"heads": True},
+                {"heads": -1},
+                {"positions": ["sincos"]},
+                {"positions": "\x1b[31msincos"},
+                {"init_scheme": {}},
+            )
+        ),
         *(
             {"preprocess": {**PREPROCESS.as_dict(), **part}}
             for part in (

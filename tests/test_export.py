@@ -5,6 +5,7 @@ import gc
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +29,9 @@ IMAGES = [RANDOM.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8) for i in rang
 ORIGIN = re.compile(rb"/work|/tmp|/home|/root|site-packages|stopgrad\.nn|stopgrad/|\.py\b|20[23]\d-\d\d")
 
 
-def encoder(name: str, channels: int = 3, seed: int = 0) -> Encoder:
+def encoder(name: str, channels: int = 3, seed: int = 0, **settings: Any) -> Encoder:
     """A backbone whose batch norm has seen something."""
-    config = BackboneConfig(name=name)
+    config = BackboneConfig(name=name, **settings)
     preprocess = Preprocess(
         image_size=SIDE, channels=channels, crop_fraction=0.875, mean=(0.4,) * channels, std=(0.2,) * channels
     )
@@ -117,6 +118,35 @@ def test_safetensors_are_read_by_stopgrad_and_a_timm_model_by_plain_timm(name: s
         assert "plain timm" in done.checked
         assert done.difference <= 1e-5  # type: ignore[operator]
         assert isinstance(run_lines(done.lines)["model"], torch.nn.Module)
+
+
+@pytest.mark.parametrize("suffix", exporting.FORMATS)
+def test_a_vit_with_settings_of_moco_v3_is_the_same_function_in_every_format(suffix: str, tmp_path: Path) -> None:
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime")
+    one = encoder("vit_tiny_patch16_224", heads=12, positions="sincos", init_scheme="moco_v3", drop_path=0.1)
+    done = export_encoder(one, tmp_path / f"encoder{suffix}", pixels(one), "noise")
+    assert done.difference is not None
+    assert done.difference <= 1e-5
+    if suffix == ".safetensors":
+        assert "num_heads=12" in "\n".join(done.lines)
+        model = run_lines(done.lines)["model"]
+        assert isinstance(model, torch.nn.Module)
+        with torch.no_grad():
+            found = model.eval()(preprocess_batch(IMAGES, one.preprocess)).numpy()
+        np.testing.assert_allclose(found, features(one), atol=1e-6)
+
+
+def test_the_graph_of_a_vit_holds_no_interpolation_of_its_positions() -> None:
+    one = encoder("vit_tiny_patch16_224")
+    named = {str(node.target) for node in program.exported_program(one).graph.nodes}
+    assert not [name for name in named if "bicubic" in name or "upsample" in name]
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    weights = {tensor.name for tensor in onnx.load_model_from_string(graph.onnx_bytes(one)).graph.initializer}
+    assert "backbone.pos_embed" in weights  # and not what an interpolation made of it
+    dynamic = torch.export.export(FromPixels(one).eval(), (torch.zeros(2, 3, SIDE, SIDE),))
+    assert [node for node in dynamic.graph.nodes if "bicubic" in str(node.target)]
 
 
 @pytest.mark.parametrize(("name", "size"), [("resnet18", {}), ("vit_tiny_patch16_224", {"img_size": SIDE})])

@@ -59,8 +59,7 @@ def read_start(init: str) -> Start:
         backbone = BackboneConfig.from_description(described["backbone"])
         preprocess = Preprocess.from_dict(described["preprocess"])
         settings = (
-            f"backbone.stem={backbone.stem}",
-            *([f"backbone.width={backbone.width}"] if backbone.name == "tiny" else []),
+            *(f"backbone.{key}={value}" for key, value in backbone.described().items() if key != "name"),
             f"data.channels={preprocess.channels}",
             f"data.depth={preprocess.depth}",
             f"views.mean={list(preprocess.mean)}",

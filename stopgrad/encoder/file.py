@@ -6,7 +6,7 @@ No name, path or time stands inside. Loading reads tensors and checked settings,
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stopgrad.contracts import CheckpointError, ConfigError, MissingInputError, Preprocess
-from stopgrad.nn.backbones import build_backbone
+from stopgrad.nn.backbones import build_backbone, of_one_size
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.rundir import write_bytes
 
@@ -51,6 +51,10 @@ class Encoder:
         """The same architecture, randomly initialised: the baseline to be beaten."""
         return build_backbone(self.config, self.preprocess.channels, self.preprocess.image_size, seed)
 
+    def of_one_size(self) -> Encoder:
+        """The same function of images of `preprocess.image_size` alone: what a graph is exported from."""
+        return replace(self, backbone=of_one_size(self.backbone, self.config.name))
+
 
 def save_encoder(path: Path, backbone: nn.Module, config: BackboneConfig, preprocess: Preprocess) -> None:
     """Write the encoder whole or not at all."""
@@ -66,13 +70,9 @@ def encoder_bytes(encoder: Encoder) -> bytes:
 
 def description(encoder: Encoder) -> str:
     """What stands beside the weights in every format, as JSON: architecture and preprocessing."""
-    config = encoder.config
-    backbone: dict[str, Any] = {"name": config.name, "stem": config.stem}
-    if config.name == "tiny":  # nothing else has a width to choose
-        backbone["width"] = config.width
     described: dict[str, Any] = {
         "format": FORMAT,
-        "backbone": backbone,
+        "backbone": encoder.config.described(),
         "preprocess": encoder.preprocess.as_dict(),
     }
     return json.dumps(described, sort_keys=True)

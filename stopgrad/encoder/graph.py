@@ -34,7 +34,7 @@ def onnx_bytes(encoder: Encoder) -> bytes:
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            FromPixels(encoder).eval(),
+            FromPixels(encoder.of_one_size()).eval(),
             (example,),
             dynamo=True,
             verbose=False,

@@ -25,7 +25,7 @@ def exported_program(encoder: Encoder) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(
-            FromPixels(encoder).eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+            FromPixels(encoder.of_one_size()).eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():

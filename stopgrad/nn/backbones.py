@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stopgrad.contracts import ConfigError, MissingInputError, did_you_mean
-from stopgrad.nn.config import BackboneConfig
+from stopgrad.nn.config import VIT_ONLY, BackboneConfig
+from stopgrad.nn.vit import set_up_vit
 
 # Attributes of a model that say what plain timm needs to build the same: for `stopgrad export`.
 TIMM_ARGUMENTS, SMALL_STEM = "timm_arguments", "small_stem_width"
@@ -70,9 +71,10 @@ class Tiny(nn.Module):
 def build_backbone(config: BackboneConfig, channels: int, image_size: int, seed: int) -> nn.Module:
     """A randomly initialised trunk with `.dim`; the same weights for the same seed, global random state untouched.
 
-    A timm model also has `.timm_arguments`, and a ResNet with the small-image stem `.small_stem_width`.
+    A timm model also has `.timm_arguments`, and a ResNet with the small-image stem `.small_stem_width`. A ViT takes
+    crops of other sizes too, where its patches divide them: positions are interpolated (bicubic, as in DINO).
 
-    Raises ConfigError for a name timm does not know, or a size the model can't take.
+    Raises ConfigError for a name timm does not know, a size the model can't take, or a setting it does not have.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -91,36 +93,92 @@ def _timm_backbone(config: BackboneConfig, channels: int, image_size: int) -> nn
             f"backbone.name={config.name!r} is neither tiny nor a timm model"
             + _nearest(config.name, timm.list_models())
         )
-    settings: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "pretrained": False}
     try:
-        try:
-            model = timm.create_model(config.name, img_size=image_size, **settings)
-            settings["img_size"] = image_size
-        except TypeError:  # a convolutional net takes any size and has no such argument
-            model = timm.create_model(config.name, **settings)
-        patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
-        if image_size % patch[0] or image_size % patch[1]:
-            raise ConfigError(
-                f"backbone.name={config.name} can't be built for {image_size}-pixel images: its patches are "
-                f"{patch[0]} pixels; use --image-size {max(1, image_size // patch[0]) * patch[0]}"
-            )
+        model, settings = _created(config, channels, image_size)
         is_resnet = isinstance(model, timm.models.resnet.ResNet)
         if config.stem == "small" and not is_resnet:
             raise ConfigError(f"backbone.stem=small needs a ResNet, got {config.name}; use stem=auto")
         if is_resnet and (config.stem == "small" or (config.stem == "auto" and image_size <= SMALL_IMAGE)):
             _small_stem(model, channels)
-        with torch.no_grad():
-            out = model.eval()(torch.zeros(1, channels, image_size, image_size))
+        if isinstance(model, timm.models.vision_transformer.VisionTransformer):
+            set_up_vit(model, config)
+        elif asked := [name for name in config.changed() if name in VIT_ONLY]:
+            raise ConfigError(f"backbone.{asked[0]} needs a ViT, got {config.name}; remove it")
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
+        heads = "; backbone.heads=0 takes the model's own" if config.heads else ""
         raise ConfigError(
-            f"backbone.name={config.name} can't be built for {image_size}-pixel images: {reason}"
+            f"backbone.name={config.name} can't be built for {image_size}-pixel images: {reason}{heads}"
         ) from error
-    if out.ndim != 2:
-        raise ConfigError(f"backbone.name={config.name} gives {tuple(out.shape)} instead of one vector an image")
-    model.dim = out.shape[1]
+    shape = _shape_of_features(model, config.name, channels, image_size, "--image-size ")
+    if len(shape) != 2:
+        raise ConfigError(f"backbone.name={config.name} gives {tuple(shape)} instead of one vector an image")
+    setattr(model, "dim", shape[1])  # noqa: B010
     setattr(model, TIMM_ARGUMENTS, settings)
     return model.train()
+
+
+def _created(config: BackboneConfig, channels: int, image_size: int) -> tuple[nn.Module, dict[str, Any]]:
+    """A model of timm's, and the arguments plain timm needs to build one that computes the same at `image_size`."""
+    import timm
+
+    settings: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "pretrained": False}
+    if config.heads:
+        settings["num_heads"] = config.heads
+    unseen: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}  # changes training alone
+    sized = {**settings, "img_size": image_size}
+    state, reason = torch.get_rng_state(), ""
+    # a ViT of any size, a model of one size, a convolutional net, which has no such argument
+    for arguments, more in ((sized, {**unseen, "dynamic_img_size": True}), (sized, unseen), (settings, unseen)):
+        torch.set_rng_state(state)  # what failed may have drawn
+        try:
+            model: nn.Module = timm.create_model(config.name, **arguments, **more)
+        except TypeError as error:
+            reason = str(error)
+        else:
+            return model, arguments
+    asked = [name for name in ("heads", "drop_path") if getattr(config, name)]
+    remove = f"; remove backbone.{' and backbone.'.join(asked)}" if asked else ""
+    raise ConfigError(f"backbone.name={config.name} can't be built: {reason}{remove}")
+
+
+def check_sizes(backbone: nn.Module, name: str, channels: int, sizes: Sequence[int]) -> None:
+    """Raises ConfigError for crops the backbone can't take, besides those of the size it was built for."""
+    for size in sizes:
+        _shape_of_features(backbone, name, channels, size, "--set views.crops.N.size=")
+
+
+def _shape_of_features(model: nn.Module, name: str, channels: int, size: int, setting: str) -> torch.Size:
+    """Of what the model makes of one image. Raises ConfigError where it can't take that size."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+    if size % patch[0] or size % patch[1]:
+        raise ConfigError(
+            f"backbone.name={name} can't be built for {size}-pixel images: its patches are {patch[0]} pixels; "
+            f"use {setting}{max(1, size // patch[0]) * patch[0]}"
+        )
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            out: Tensor = model.eval()(torch.zeros(1, channels, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"backbone.name={name} can't be built for {size}-pixel images: {reason}") from error
+    finally:
+        model.train(was_training)
+    return out.shape
+
+
+def of_one_size(backbone: nn.Module, name: str) -> nn.Module:
+    """The backbone without what makes a ViT take other sizes, for graphs: there it would stay, as an interpolation of
+    the positions to the size they have. The weights are shared."""
+    if not getattr(backbone, "dynamic_img_size", False):
+        return backbone
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        model: nn.Module = timm.create_model(name, **getattr(backbone, TIMM_ARGUMENTS))
+    model.load_state_dict(backbone.state_dict(), assign=True)
+    return model.train(backbone.training)
 
 
 def pretrained(name: str, channels: int, image_size: int) -> nn.Module:

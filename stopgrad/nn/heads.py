@@ -6,10 +6,12 @@ import itertools
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 HiddenNorm = Literal["batch", "layer", "none"]
 OutputNorm = Literal["batch_no_affine", "batch", "layer", "none"]
+Activation = Literal["relu", "gelu"]
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -26,6 +28,41 @@ class LayerNorm(nn.LayerNorm):
         return super().forward(wide(x))
 
 
+class Normalise(nn.Module):
+    """Vectors to unit length, in float32 whatever autocast made of them. A zero vector stays zero."""
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, D] -> [B, D]
+        return F.normalize(wide(x), dim=1)
+
+
+class Prototypes(nn.Linear):
+    """Cosines of unit vectors with `count` trained unit vectors, the rows of `weight` (SwAV, arXiv:2006.09882).
+
+    The optimiser takes the rows off the unit sphere; `normalise` puts them back and belongs after every step.
+    """
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__(dim, count, bias=False)  # [B, dim] -> [B, count]
+        self.normalise()
+
+    @torch.no_grad()
+    def normalise(self) -> None:
+        self.weight.copy_(F.normalize(self.weight, dim=1))
+
+
+class WeightNormPrototypes(nn.Linear):
+    """Cosines of unit vectors with the directions of `weight`'s rows (DINO, arXiv:2104.14294, section 3.1).
+
+    Weight normalisation with the gain fixed at 1: the length of a row is free, has no effect, and gets no gradient.
+    """
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__(dim, count, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, dim] -> [B, count]
+        return F.linear(x, F.normalize(self.weight, dim=1))
+
+
 def wide(x: Tensor) -> Tensor:
     """float32 instead of what autocast made of it; float64 stays, for tests of gradients."""
     return x if x.dtype == torch.float64 else x.float()
@@ -40,17 +77,42 @@ def norm(kind: HiddenNorm | OutputNorm, dim: int) -> list[nn.Module]:
     return [BatchNorm(dim, affine=kind != "batch_no_affine")]
 
 
-def mlp(widths: list[int], hidden_norm: HiddenNorm, output_norm: OutputNorm) -> nn.Sequential:
-    """Linear layers from widths[0] to widths[-1] with norm and ReLU between them.
+def mlp(
+    widths: list[int],
+    hidden_norm: HiddenNorm,
+    output_norm: OutputNorm,
+    *,
+    hidden_bias: bool | None = None,
+    output_bias: bool | None = None,
+    activation: Activation = "relu",
+) -> nn.Sequential:
+    """Linear layers from widths[0] to widths[-1] with norm and activation between them.
 
     A linear layer before a norm has no bias, since the norm would take it away again: SimSiam's released code keeps one
-    before its last, affine-free batch norm but freezes it, which is the same function.
+    before its last, affine-free batch norm but freezes it, which is the same function. hidden_bias and output_bias say
+    otherwise, for all layers but the last and for the last: BYOL, SwAV and VICReg have biases before norms, and
+    BYOL, MoCo v3 and VICReg none in the last layer, though no norm follows.
     """
     layers: list[nn.Module] = []
     for i, (width_in, width) in enumerate(itertools.pairwise(widths)):
         last = i == len(widths) - 2
-        kind = output_norm if last else hidden_norm
-        layers += [nn.Linear(width_in, width, bias=kind == "none"), *norm(kind, width)]
+        kind, bias = (output_norm, output_bias) if last else (hidden_norm, hidden_bias)
+        layers += [nn.Linear(width_in, width, bias=kind == "none" if bias is None else bias), *norm(kind, width)]
         if not last:
-            layers.append(nn.ReLU(inplace=True))
+            layers.append(nn.ReLU(inplace=True) if activation == "relu" else nn.GELU())
     return nn.Sequential(*layers)
+
+
+def dino_mlp(dim_in: int, hidden: int, bottleneck: int, layers: int, hidden_norm: HiddenNorm = "none") -> nn.Sequential:
+    """DINO's projector, up to the prototypes: GELU between linear layers with bias, unit vectors at the end.
+
+    [B, dim_in] -> [B, bottleneck]. Weights from a normal of std .02, biases 0. hidden_norm=batch is the code's
+    use_bn_in_head.
+    """
+    widths = [dim_in, *[hidden] * (layers - 1), bottleneck]
+    head = mlp(widths, hidden_norm, "none", hidden_bias=True, activation="gelu")
+    for layer in head:
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*head, Normalise())
