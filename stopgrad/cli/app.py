@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from stopgrad.cli import encoders, images, reports
+from stopgrad.cli import compare, encoders, images, reports
 from stopgrad.version import __version__
 
 app = App(
@@ -137,6 +137,7 @@ def recipes(name: Annotated[str, Parameter(help="a preset, to print it as a reci
     print_recipes(name)
 
 
+app.command(compare.compare)
 app.command(reports.report)
 app.command(images.check)
 app.command(images.views)

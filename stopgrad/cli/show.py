@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from stopgrad.diagnose import Diagnosis
 
 
+SWITCHES = ("predictor", "target", "objective", "pairs")  # what tells methods of the family apart
+
+
 def print_finished(run: Finished) -> None:
     """Verdict first, scores beside baselines, where things are."""
     print_diagnosis(run.diagnosis)
@@ -53,20 +56,30 @@ def print_scores(results: Sequence[Result]) -> None:
 
 
 def print_methods(name: str) -> None:
-    """All methods a line each, or one with its paper and settings."""
+    """The switchboard: all methods by their parts; or one with its paper, parts and settings."""
     from stopgrad.methods import METHODS
     from stopgrad.recipe.typed import field_types, plain
 
-    if not name:
-        for key, (_, config) in METHODS.items():
-            print(f"{key}  {_about(config)}")
-        print("\n`stopgrad methods NAME` prints a method's settings, `stopgrad recipes` the presets.")
-        return
-    if name not in METHODS:
+    if name and name not in METHODS:
         raise ConfigError(f"methods: unknown method {name!r}{did_you_mean(name, METHODS)}")
+    from stopgrad.assemble.switchboard import parts_of
+
+    if not name:
+        rows: list[tuple[str, ...]] = [("method", *SWITCHES)]
+        rows += [(key, *(parts.get(part, "") for part in SWITCHES)) for key in METHODS for parts in [parts_of(key)]]
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        print("\n`stopgrad methods NAME` prints a method's paper, parts and settings, `stopgrad recipes` the presets;")
+        print("`stopgrad train FILE.py:build` trains a method of your own.")
+        return
     _, config = METHODS[name]
     default = config(name=name)
-    print((sys.modules[config.__module__].__doc__ or "").strip() + "\n\nSettings:")
+    print((sys.modules[config.__module__].__doc__ or "").strip() + "\n\nParts:")
+    parts = parts_of(name)
+    for part, what in parts.items():
+        print(f"  {part.ljust(max(map(len, parts)))}  {what}")
+    print("\nSettings:")
     for field in dataclasses.fields(config):
         value = plain(getattr(default, field.name))
         if isinstance(value, dict):

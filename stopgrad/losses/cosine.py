@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from stopgrad.losses.inputs import widen
+
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     """Minus the cosine of prediction and target, mean over the batch. SimSiam, arXiv:2011.10566, eq. 1.
@@ -12,7 +14,7 @@ def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     p, z: [B, D], any length (normalised here, in float32 or wider).  Returns a scalar in [-1, 1].
     The caller decides whether z carries gradient: the stop-gradient is not hidden in the formula.
     """
-    p, z = _wide(p), _wide(z)
+    p, z = widen(p), widen(z)
     return -(F.normalize(p, dim=1) * F.normalize(z, dim=1)).sum(dim=1).mean()
 
 
@@ -21,9 +23,5 @@ def softmax_similarity(p: Tensor, z: Tensor) -> Tensor:
 
     p, z: [B, D], any length, no temperature.  Returns a scalar, at least 0 and at most unbounded, mean over the batch.
     """
-    p, z = _wide(p), _wide(z)
+    p, z = widen(p), widen(z)
     return -(F.softmax(z, dim=1) * F.log_softmax(p, dim=1)).sum(dim=1).mean()
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype.itemsize >= 4 else x.float()
