@@ -22,7 +22,7 @@ from stopgrad.data.loader import Loader, Subset, hold_out
 from stopgrad.data.sources import Data
 from stopgrad.method import Method
 from stopgrad.methods import method_named
-from stopgrad.nn.backbones import build_backbone
+from stopgrad.nn.backbones import build_backbone, check_sizes
 from stopgrad.nn.batch_norm import synchronise
 from stopgrad.optim.groups import build_optimiser
 from stopgrad.recipe import Recipe
@@ -107,11 +107,14 @@ def build_method(recipe: Recipe, images: int, start: Callable[[nn.Module], None]
     """
     builder, _ = method_named(recipe.method.name)
     backbone = fresh_backbone(recipe, recipe.seed)
+    known = recipe.known(images)
+    others = sorted(set(known.crops) - {recipe.views.image_size})
+    check_sizes(backbone, recipe.backbone.name, recipe.data.channels, others)
     if start is not None:
         start(backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.torch_seed(recipe.seed, 1))
-        built: Method = builder(backbone, recipe.method, recipe.known(images))
+        built: Method = builder(backbone, recipe.method, known)
         return built
 
 

@@ -139,9 +139,9 @@ def asked_beside(run: RunDir, recipe: Recipe, progress: Progress) -> dict[str, O
 
 
 def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    """The recipe with that many epochs, a warm-up no longer than a tenth of them where the weights were begun from."""
+    """The recipe with that many epochs, and a warm-up no longer than a tenth of them."""
     optim = recipe.optim
-    if recipe.backbone.init:
+    if optim.warmup_epochs:  # of the preset's length, which --minutes replaces
         optim = dataclasses.replace(optim, warmup_epochs=min(optim.warmup_epochs, round(WARMUP * epochs, 3)))
     return dataclasses.replace(recipe, optim=optim, loop=dataclasses.replace(recipe.loop, epochs=epochs))
 

@@ -9,14 +9,39 @@ from collections.abc import Callable
 from typing import Any
 
 from stopgrad.contracts import ConfigError, did_you_mean
+from stopgrad.methods.barlow_twins import BarlowTwinsConfig, barlow_twins
+from stopgrad.methods.byol import BYOLConfig, byol
+from stopgrad.methods.dino import DINOConfig, dino
+from stopgrad.methods.directpred import DirectPredConfig, directpred
+from stopgrad.methods.instdisc import InstDiscConfig, instdisc
+from stopgrad.methods.invaspread import InvaSpreadConfig, invaspread
+from stopgrad.methods.moco import MoCoV1Config, MoCoV2Config, moco
+from stopgrad.methods.moco_v3 import MoCoV3Config, moco_v3
 from stopgrad.methods.own import OwnConfig, own
 from stopgrad.methods.settings import MethodConfig
+from stopgrad.methods.simclr import SimCLRConfig, simclr
 from stopgrad.methods.simsiam import SimSiamConfig, simsiam
+from stopgrad.methods.swav import SwAVConfig, swav
+from stopgrad.methods.unigrad import UniGradConfig, unigrad
+from stopgrad.methods.vicreg import VICRegConfig, vicreg
 
 __all__ = ["METHODS", "MethodConfig", "OwnConfig", "method_named"]
 
-METHODS: dict[str, tuple[Callable[..., Any], type[MethodConfig]]] = {
+METHODS: dict[str, tuple[Callable[..., Any], type[MethodConfig]]] = {  # as they were published
+    "instdisc": (instdisc, InstDiscConfig),
+    "invaspread": (invaspread, InvaSpreadConfig),
+    "moco_v1": (moco, MoCoV1Config),
+    "simclr": (simclr, SimCLRConfig),
+    "moco_v2": (moco, MoCoV2Config),
+    "byol": (byol, BYOLConfig),
+    "swav": (swav, SwAVConfig),
     "simsiam": (simsiam, SimSiamConfig),
+    "directpred": (directpred, DirectPredConfig),
+    "barlow_twins": (barlow_twins, BarlowTwinsConfig),
+    "moco_v3": (moco_v3, MoCoV3Config),
+    "dino": (dino, DINOConfig),
+    "vicreg": (vicreg, VICRegConfig),
+    "unigrad": (unigrad, UniGradConfig),
 }
 
 

@@ -6,17 +6,50 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 
 from stopgrad.contracts import ConfigError, did_you_mean
 from stopgrad.methods import METHODS
 from stopgrad.recipe import Recipe
-from stopgrad.recipes import simsiam
+from stopgrad.recipes import (
+    barlow_twins,
+    byol,
+    dino,
+    directpred,
+    instdisc,
+    invaspread,
+    moco,
+    moco_v3,
+    simclr,
+    simsiam,
+    swav,
+    unigrad,
+    vicreg,
+)
 
 Preset = Callable[[], Recipe]
 
-# method -> its presets: `tiny` on the embedded images, ResNet-18 on CIFAR-10, the paper's on ImageNet
-PRESETS: dict[str, dict[str, Preset]] = {
-    "simsiam": {"scenes": simsiam.scenes, "cifar10": simsiam.cifar10, "imagenet": simsiam.imagenet},
+
+def _three(room: ModuleType) -> dict[str, Preset]:
+    """`tiny` on the embedded images, ResNet-18 on CIFAR-10, the paper's on ImageNet."""
+    return {"scenes": room.scenes, "cifar10": room.cifar10, "imagenet": room.imagenet}
+
+
+PRESETS: dict[str, dict[str, Preset]] = {  # method -> its presets
+    "instdisc": _three(instdisc),
+    "invaspread": _three(invaspread),
+    "moco_v1": {"scenes": moco.scenes_v1, "cifar10": moco.cifar10_v1, "imagenet": moco.imagenet_v1},
+    "simclr": _three(simclr),
+    "moco_v2": {"scenes": moco.scenes_v2, "cifar10": moco.cifar10_v2, "imagenet": moco.imagenet_v2},
+    "byol": _three(byol),
+    "swav": {**_three(swav), "imagenet_small": swav.imagenet_small},
+    "simsiam": _three(simsiam),
+    "directpred": _three(directpred),
+    "barlow_twins": _three(barlow_twins),
+    "moco_v3": {**_three(moco_v3), "imagenet_vit": moco_v3.imagenet_vit},
+    "dino": {**_three(dino), "imagenet_resnet50": dino.imagenet_resnet50},
+    "vicreg": _three(vicreg),
+    "unigrad": _three(unigrad),
 }
 FOLDER = "folder"  # chosen from the images, with what the method's other presets have
 

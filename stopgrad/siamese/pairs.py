@@ -27,6 +27,11 @@ class Pairs:
         return tuple(sorted({target for _, target in self.both}))
 
     @property
+    def unordered(self) -> tuple[tuple[int, int], ...]:
+        """Each pair once, whichever way it stands: for a comparison that is the same both ways."""
+        return tuple(dict.fromkeys((min(pair), max(pair)) for pair in self.both))
+
+    @property
     def views(self) -> int:
         """How many crops a batch must have."""
         return 1 + max(self.online + self.targets)
@@ -34,6 +39,8 @@ class Pairs:
     def __str__(self) -> str:
         if not self.both:
             return ", ".join(f"({view}, bank)" for view in self.alone)
+        if len(self.online) > GLOBALS and len(self.targets) == GLOBALS:
+            return "every crop, each global one but itself"
         return " ".join(f"({online},{target})" for online, target in self.both)
 
 

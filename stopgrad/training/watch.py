@@ -84,7 +84,7 @@ class Watch:
         fields: dict[str, Any] = {}
         was_training = self.method.training
         self.method.train()
-        with torch.no_grad(), untouched_statistics(self.method):
+        with torch.no_grad(), untouched_statistics(self.method), torch.random.fork_rng():
             if due:
                 fields |= self.measure()
             if self.labelled is not None and knn_due:

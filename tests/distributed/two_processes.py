@@ -1,6 +1,6 @@
-"""Run by test_two_processes.py in each of two processes: gradients of half a batch each, beside those of the whole.
+"""Run by test_two_processes.py in each of two processes: two steps with half a batch each, beside those of the whole.
 
-python two_processes.py RANK PORT
+python two_processes.py RANK PORT OUT
 """
 
 import json
@@ -12,71 +12,82 @@ import torch
 from torch import nn
 
 from stopgrad import dist
-from stopgrad.contracts import Clock, Known, Views
+from stopgrad.contracts import Clock, Views
 from stopgrad.method import Method
 from stopgrad.methods import METHODS
-from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.batch_norm import statistics, synchronise
-from stopgrad.nn.config import BackboneConfig
-from stopgrad.recipe.typed import build
+from tests.methods.small import batch, small
 
-SIZE = {"projector": {"hidden": 12, "dim": 12}, "predictor_hidden": 4}
 CASES: dict[str, dict[str, Any]] = {
-    "simsiam": SIZE,
-    "simsiam without stop-gradient": {**SIZE, "target": "shared"},
-    "simsiam with a momentum target": {**SIZE, "target": "momentum"},
+    **{name: {} for name in METHODS},
+    "simsiam without stop-gradient": {"target": "shared"},
+    "simsiam with a momentum target": {"target": "momentum"},
+    "simclr with a predictor and stop-gradient": {"predictor": "mlp", "target": "stop_gradient"},
+    "simclr with a momentum target": {"target": "momentum", "target_momentum": 0.9},
+    "invaspread with detached keys": {"detach_keys": True},
+    "instdisc with the full softmax": {"negatives": 0, "bank_momentum": 0.5, "proximal": 0.3},
+    "directpred, trained in between": {"every": 2},
 }
+STEPS, B = 2, 12
 
 
-def small(case: str) -> Method:
-    builder, config = METHODS[case.split()[0]]
-    torch.manual_seed(0)
-    backbone = build_backbone(BackboneConfig(width=8), 3, 16, seed=0)
-    known = Known(crops=(16, 16), batch_size=12, accumulate=1, backbone="tiny", images=24)
-    method: Method = builder(backbone, build(config, CASES[case]), known).double()
-    for module in method.modules():  # the zero scale would hide what stands before it
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-    return method
+def method_of(case: str) -> str:
+    return case.split()[0].removesuffix(",")
 
 
-def gradients(method: Method, module: nn.Module, views: Views) -> tuple[float, list[list[float]]]:
-    out = module(views, Clock(0, 10, 5))
-    out.loss.backward()
-    loss = float(dist.mean(out.loss.detach()))
-    return loss, [p.grad.flatten().tolist() for p in method.parameters() if p.grad is not None]
+def build(case: str) -> Method:
+    return small(method_of(case), **CASES[case]).double()
 
 
-def main(rank: int, port: int) -> None:
+def trained(method: Method, parallel: nn.Module, case: str, part: slice) -> dict[str, Any]:
+    """Losses and gradients of each step, and what the method holds after the last: float64 tensors by name."""
+    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
+    out: dict[str, Any] = {"loss": [], "gradients": []}
+    for step in range(STEPS):
+        views = batch(method_of(case), step, B, torch.float64)
+        views = Views(tuple(crop[part] for crop in views.crops), views.index[part])
+        clock = Clock(step, 10, 1, seed=1)  # an epoch a step: what is frozen in the first is trained in the second
+        loss = parallel(views, clock).loss
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        method.before_step(clock)
+        out["loss"].append(float(dist.mean(loss.detach())))
+        out["gradients"].append(
+            {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None},
+        )
+        optimiser.step()
+        method.after_step(clock)
+    shared = {id(buffer) for buffer in statistics(method)} if not method.syncs_batch_norm else set()
+    state = method.state_dict(keep_vars=True)
+    out["state"] = {name: value.detach().double() for name, value in state.items() if id(value) not in shared}
+    return out
+
+
+def main(rank: int, port: int, path: str) -> None:
     torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(1)
-    crops = tuple(torch.randn(12, 3, 16, 16, generator=generator, dtype=torch.float64) for _ in range(2))
-    alone: dict[str, Any] = {}
+    answers: dict[str, dict[str, Any]] = {case: {} for case in CASES}
     if rank == 0:
         for case in CASES:
-            method = small(case)
-            loss, grads = gradients(method, method, Views(crops, torch.arange(12)))
-            alone[case] = (loss, grads, [buffer.double().flatten().tolist() for buffer in statistics(method)])
+            method = build(case)
+            answers[case]["one"] = trained(method, method, case, slice(0, B))
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     dist.start("cpu")
-    answers: dict[str, Any] = {"any": dist.any_of(rank == 1), "first": dist.from_first(7 + rank)}
-    half = slice(6 * rank, 6 * rank + 6)
+    said: dict[str, Any] = {"any": dist.any_of(rank == 1), "first": dist.from_first(7 + rank)}
     for case in CASES:
-        method = small(case)
-        synchronise(method)
+        method = build(case)
+        if method.syncs_batch_norm:
+            synchronise(method)
         parallel = nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
-        views = Views(tuple(crop[half] for crop in crops), torch.arange(12)[half])
-        loss, grads = gradients(method, parallel, views)
-        stats = [buffer.double().flatten().tolist() for buffer in statistics(method)]
-        answers[case] = {"two": (loss, grads, stats), "one": alone.get(case)}
+        answers[case]["two"] = trained(method, parallel, case, slice(B // 2 * rank, B // 2 * (rank + 1)))
+    torch.save(answers, path)
     x = torch.full((2, 1), float(rank + 1), dtype=torch.float64, requires_grad=True)
     (dist.gather(x) * torch.arange(1.0, 5.0, dtype=torch.float64)[:, None]).sum().backward()
     assert x.grad is not None
-    answers["gather"] = x.grad.flatten().tolist()
-    answers["gathered"] = dist.gather(x.detach()).flatten().tolist()
-    print(json.dumps(answers))
+    said["gather"] = x.grad.flatten().tolist()
+    said["gathered"] = dist.gather(x.detach()).flatten().tolist()
+    print(json.dumps(said))
     dist.stop()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,80 @@
+"""SimCLR: find an image's other view among both views of all images of the batch.
+
+Paper: arXiv:2002.05709 (eq. 1, Algorithm 1). Reference: google-research/simclr. Studies: arXiv:2011.10566, section 6.2
+(a predictor, a stop-gradient); arXiv:2006.07733, table 5b (predictor, momentum target).
+Differs from the reference: the loss is the paper's mean over the 2N views where the released code adds the two
+directions (`directions: sum`); the projector is the paper's two layers without norm, where the released code has three
+with batch norm (`projector: {layers: 3, norm: batch, output_norm: batch}`, hidden the backbone's width); pixels are
+normalised by mean and std, where the reference keeps them in [0, 1]. Multi-crop is an addition: a local crop is
+compared with each global one and has its negatives in that view alone.
+Negatives are the images of one forward over all processes: with loop.accumulate they are the micro-batch's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from stopgrad.contracts import Known
+from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, is_share
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from stopgrad.siamese.family import Siamese
+
+
+def _paper_projector() -> HeadConfig:
+    return HeadConfig(layers=2, dim=128, norm="none", output_norm="none")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimCLRConfig(MethodConfig):
+    """The paper's SimCLR on ImageNet, and the two studies of others that start from it."""
+
+    name: Literal["simclr"] = "simclr"
+    # Section 2.1. output_norm=batch is the released head's: a scale, no offset.
+    projector: HeadConfig = field(default_factory=_paper_projector)
+    temperature: float = 0.1  # table 5; 0.5 on CIFAR-10 (appendix B.9)
+    directions: Literal["mean", "sum"] = "mean"  # sum: twice the loss, as released; LARS hides it for weights
+    predictor: Literal["none", "mlp"] = "none"  # SimSiam's 6.2: on the anchors alone
+    predictor_hidden: int = 4096  # read by predictor=mlp; BYOL's width
+    target: Literal["shared", "stop_gradient", "momentum"] = "shared"  # SimSiam's 6.2, BYOL's table 5b
+    target_momentum: float = 0.99  # read by target=momentum: where the cosine to 1 starts
+
+    def __post_init__(self) -> None:
+        above_zero(self, {"temperature": 0.1})
+        at_least(self, 1, {"predictor_hidden": 4096})
+        is_share(self, {"target_momentum": 0.99})
+
+
+def simclr(backbone: nn.Module, config: SimCLRConfig, known: Known) -> Siamese:
+    """Algorithm 1 of arXiv:2002.05709 from its parts. `backbone` has `.dim` and gives [B, dim]."""
+    from torch import nn
+
+    from stopgrad.losses import nt_xent_queries
+    from stopgrad.nn.heads import mlp
+    from stopgrad.siamese.family import Siamese
+    from stopgrad.siamese.in_batch import InBatch
+    from stopgrad.siamese.pairs import pairs_of
+    from stopgrad.siamese.targets import Momentum, Shared, StopGradient
+
+    head = config.projector
+    projector = mlp(head.widths(int(backbone.dim)), head.norm, head.output_norm)  # type: ignore[arg-type]
+    if head.output_norm == "batch":
+        projector[-1].bias.requires_grad_(False)  # stays 0
+    predictor: nn.Module = nn.Identity()
+    if config.predictor == "mlp":
+        predictor = mlp([head.dim, config.predictor_hidden, head.dim], "batch", "none")
+    target: nn.Module = Shared() if config.target == "shared" else StopGradient()
+    if config.target == "momentum":
+        target = Momentum(backbone, projector, config.target_momentum)
+    return Siamese(
+        backbone=backbone,
+        projector=projector,
+        predictor=predictor,
+        target=target,
+        objective=InBatch(nt_xent_queries, "NT-Xent", config.temperature, 2.0 if config.directions == "sum" else 1.0),
+        pairs=pairs_of("symmetric", len(known.crops)),
+        bn_batch="size",  # both views in one batch of 2N; local crops in another
+    )

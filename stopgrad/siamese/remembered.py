@@ -1,0 +1,151 @@
+"""Objectives that remember: InfoNCE against a queue of past keys, and the bank's two, with a row for every image.
+
+What they remember is staged in a forward and written in `after_step`: a step's keys and rows are never among its own
+negatives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stopgrad import rng
+from stopgrad.contracts import Clock, ConfigError
+from stopgrad.losses import info_nce, nce, non_parametric_softmax
+from stopgrad.losses.inputs import in_float32, widen
+from stopgrad.nn.memory import Bank, MovingAverage, Queue
+from stopgrad.siamese.family import Part, Siamese, Vectors
+from stopgrad.siamese.objectives import agreement
+from stopgrad.siamese.pairs import Pairs
+
+
+class InfoNCE(Part):
+    """The own key among those of the queue, a mean over the pairs (MoCo, arXiv:1911.05722, eq. 1 and Algorithm 1).
+
+    The keys of all target views and processes join the queue after the step.  times: what the mean is multiplied by; 2
+    makes the sum of two directions of it.
+    """
+
+    says = "InfoNCE (queue)"
+
+    def __init__(self, queue: Queue, temperature: float, times: float = 1.0) -> None:
+        super().__init__()
+        self.queue = queue
+        self.temperature = temperature
+        self.times = times
+
+    def forward(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        query = {view: _unit(p[view]) for view in pairs.online}  # each [B, D]
+        key = {view: _unit(t[view]).detach() for view in pairs.targets}
+        for rows in key.values():
+            self.queue.stage(rows)
+        # the live queue, not a copy: what is staged is written after the backward that reads it
+        losses = [info_nce(query[o], key[g], self.queue.keys, self.temperature) for o, g in pairs.both]
+        return self.times * torch.stack(losses).mean(), agreement(p, t, pairs)
+
+    def after_step(self, online: Siamese, clock: Clock) -> None:
+        self.queue.commit()
+
+    def discard(self) -> None:
+        self.queue.discard()
+
+
+class BankSoftmax(Part):
+    """Every image its own class, whose weight is the bank's row of it (InstDisc, arXiv:1805.01978, eq. 2).
+
+    proximal: lambda of section 3.3, times the mean squared distance of an embedding to its image's row. `agreement` in
+    the log is the cosine of the two.
+    """
+
+    says = "softmax (bank)"
+
+    def __init__(self, bank: Bank, temperature: float, proximal: float = 0.0) -> None:
+        super().__init__()
+        self.bank = bank
+        self.temperature = temperature
+        self.proximal = proximal
+
+    def forward(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if len(self.bank.vectors) < 2:
+            raise ConfigError(
+                "instdisc has a row of its bank for every image and was built for less than 2; "
+                "build it with Known(images=N), the number that are trained on"
+            )
+        (view,) = pairs.alone
+        v = _unit(p[view])  # [B, D]
+        own = self.bank.rows(index)  # [B, D]
+        self.bank.stage(index, v)
+        distance = (v - own).square().sum(dim=1).mean()
+        loss = self.compare(v, own, index, clock) + self.proximal * distance
+        return loss, {"agreement": (v * own).sum(dim=1).mean().detach()}
+
+    def compare(self, v: Tensor, own: Tensor, index: Tensor, clock: Clock) -> Tensor:
+        """v, own: [B, D], embeddings and their images' rows, unit vectors -> scalar."""
+        return non_parametric_softmax(v, self.bank.vectors, index, self.temperature)
+
+    def after_step(self, online: Siamese, clock: Clock) -> None:
+        self.bank.commit()
+
+    def discard(self) -> None:
+        self.bank.discard()
+
+
+class BankNCE(BankSoftmax):
+    """The softmax over the bank by noise contrast: the own row against rows of images drawn uniformly, with
+    replacement, the own one not left out (InstDisc, arXiv:1805.01978, eq. 7).
+
+    Z is estimated from the first step that is taken, the own rows included, and then kept. It is kept as the mean of
+    exp((similarity - 1) / temperature), which is at most 1 where Z itself would overflow.
+    """
+
+    says = "NCE (bank, Z)"
+
+    def __init__(self, bank: Bank, negatives: int, temperature: float, proximal: float = 0.0) -> None:
+        super().__init__(bank, temperature, proximal)
+        self.negatives = negatives
+        # a momentum of 1 never moves again: the first batches' mean over processes, frozen
+        self.normaliser = MovingAverage([1], momentum=1.0, first_batch_initialises=True)
+
+    def compare(self, v: Tensor, own: Tensor, index: Tensor, clock: Clock) -> Tensor:
+        positive = (v * own).sum(dim=1)  # [B]
+        negatives = _similarities(v, self.bank.rows(self.drawn(index, clock)))  # [B, m]
+        with torch.no_grad():
+            every = torch.cat([positive.unsqueeze(1), negatives], dim=1)  # [B, 1 + m]
+            share = ((every - 1) / self.temperature).exp().mean().reshape(1)
+            self.normaliser.stage(share)
+            images = len(self.bank.vectors)
+            log_z = math.log(images) + 1 / self.temperature + self.normaliser.with_batch(share).log()
+        return nce(positive, negatives, images, log_z, self.temperature)
+
+    def drawn(self, index: Tensor, clock: Clock) -> Tensor:
+        """[B, m] rows of the bank for the images `index` [B]: the same for an image in any batch of a step."""
+        words = rng.bits(rng.NEGATIVES, clock.seed, clock.step, index.cpu().numpy(), self.negatives)
+        rows = (words * np.uint64(len(self.bank.vectors))) >> np.uint64(32)
+        return torch.from_numpy(rows.astype(np.int64)).to(index.device)
+
+    def after_step(self, online: Siamese, clock: Clock) -> None:
+        super().after_step(online, clock)
+        self.normaliser.commit()
+
+    def discard(self) -> None:
+        super().discard()
+        self.normaliser.discard()
+
+
+def _unit(x: Tensor) -> Tensor:
+    """[B, D] to unit length, outside half precision."""
+    return F.normalize(widen(x), dim=1)
+
+
+@in_float32
+def _similarities(v: Tensor, rows: Tensor) -> Tensor:
+    """v: [B, D].  rows: [B, m, D].  Returns [B, m]."""
+    return torch.einsum("bd,bmd->bm", v, rows)
