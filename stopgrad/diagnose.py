@@ -161,10 +161,15 @@ def evidence(history: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         f"second view nearer than {_show(last, 'separation_h')} % of other images, at the start "
         f"{_show(start, 'separation_h')} %; the nearest of all for {_show(last, 'retrieval_h')} %, at the start "
         f"{_show(start, 'retrieval_h')} %, by pixels {_show(start, 'pixel_retrieval')} %",
-        f"predictions meet their targets with cosine {_show(last, 'agreement')}, the projections of two views each "
-        f"other with {_show(last, 'cosine_positive')}, of two images with {_show(last, 'cosine_random')}",
+        f"{_meeting(last)}the projections of two views meet with cosine {_show(last, 'cosine_positive')}, of two "
+        f"images with {_show(last, 'cosine_random')}",
     ]
     return (*lines, f"{skipped} logged steps were not finite") if skipped else tuple(lines)
+
+
+def _meeting(line: Mapping[str, Any]) -> str:
+    """Of methods that predict a target."""
+    return f"predictions meet their targets with cosine {_show(line, 'agreement')}, " if "agreement" in line else ""
 
 
 def _show(line: Mapping[str, Any], name: str) -> str:

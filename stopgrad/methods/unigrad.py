@@ -3,7 +3,7 @@
 Paper: arXiv:2112.05141. Reference: fundamentalvision/UniGrad, project/pretrainer.py (loss_unigrad), project/model.py.
 Differs from the reference: the correlation matrix is accumulated in float32 instead of half precision; the target
 follows after the optimiser's step instead of before the next forward, so its momentum is one step behind. The value of
-the loss is the surrogate's, as there: compare `objective` or `agreement` between runs, never the loss.
+the loss is the surrogate's, as there: compare `objective` or `similarity` between runs, never the loss.
 """
 
 from __future__ import annotations

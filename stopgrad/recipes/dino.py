@@ -17,16 +17,20 @@ RESNET_CROPS = PRESETS["dino_globals"] + tuple(replace(crop, scale=(0.05, 0.14))
 
 
 def scenes() -> Recipe:
-    """The embedded data set on two CPU cores in minutes. Synthetic images."""
+    """The embedded data set on two CPU cores in minutes. Synthetic images.
+
+    With the paper's head (no batch norm, 128 dimensions or more) and temperatures, the teacher is even over prototypes
+    within an epoch of this data, at any rate. Batch norm, 32 dimensions and 0.02 keep it sharp.
+    """
     return on_scenes(
         DINOConfig(
-            projector=HeadConfig(layers=3, hidden=512, dim=128, norm="none", output_norm="none"),
-            prototypes=512,
-            momentum=0.99,
-            teacher_temperature=0.04,
+            projector=HeadConfig(layers=3, hidden=512, dim=32, norm="batch", output_norm="none"),
+            prototypes=256,
+            momentum=0.98,  # 0.996 is for a hundred times as many steps
+            teacher_temperature=0.02,
             warmup_teacher_epochs=0,
         ),
-        OptimConfig(base_lr=0.48, weight_decay=5e-4, clip_norm=3.0, clip_scope="tensor"),
+        OptimConfig(name="adamw", base_lr=0.008, weight_decay=0.04, clip_norm=3.0, clip_scope="tensor"),
     )
 
 

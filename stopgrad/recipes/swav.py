@@ -16,13 +16,18 @@ CHEAP_CROPS = tuple(replace(crop, size=160) for crop in _GLOBALS) + _LOCALS[:4] 
 
 
 def scenes() -> Recipe:
-    """The embedded data set on two CPU cores in minutes. Synthetic images."""
+    """The embedded data set on two CPU cores in minutes. Synthetic images.
+
+    With the paper's epsilon and 128 dimensions, cosines with random prototypes are too alike for a batch of 64 to be
+    told apart by: codes are even within an epoch, at any rate. 32 dimensions and 0.02 keep them sharp.
+    """
     return on_scenes(
         SwAVConfig(
-            projector=HeadConfig(layers=2, hidden=1024, dim=128, output_norm="none"),
+            projector=HeadConfig(layers=2, hidden=1024, dim=32, output_norm="none"),
             prototypes=128,
+            epsilon=0.02,
         ),
-        OptimConfig(base_lr=0.96, weight_decay=5e-4),
+        OptimConfig(base_lr=0.24, weight_decay=5e-4),
     )
 
 

@@ -11,13 +11,18 @@ from stopgrad.views.presets import PRESETS
 
 
 def scenes() -> Recipe:
-    """The embedded data set on two CPU cores in minutes. Synthetic images."""
+    """The embedded data set on two CPU cores in minutes. Synthetic images.
+
+    Features are pushed apart by 6 instead of 100, since F has 512 channels instead of 2048 and each more of its share.
+    Batch norm behind the projector, which the paper has not: without it a run this short is spent on the mean.
+    """
     return on_scenes(
         UniGradConfig(
-            projector=HeadConfig(layers=2, hidden=1024, dim=512, output_norm="none"),
+            projector=HeadConfig(layers=2, hidden=1024, dim=512),
+            negative_weight=6.0,
             target_momentum=0.99,
         ),
-        OptimConfig(base_lr=0.48, weight_decay=5e-4),
+        OptimConfig(base_lr=0.96, weight_decay=5e-4),
     )
 
 

@@ -9,7 +9,7 @@ from stopgrad.contracts import Clock
 from stopgrad.losses import correlation, unigrad
 from stopgrad.nn.memory import MovingAverage
 from stopgrad.siamese.family import Part, Siamese, Vectors
-from stopgrad.siamese.objectives import agreement
+from stopgrad.siamese.objectives import similarity
 from stopgrad.siamese.pairs import Pairs
 
 
@@ -21,7 +21,7 @@ class CorrelationGradient(Part):
     mean of all. The first step's batch is F.
 
     The loss is a surrogate (losses.unigrad); the log has the `objective` whose gradient it has, and the similarity of
-    positives as `agreement`.
+    positives as `similarity`.
     """
 
     says = "correlation gradient (moving average F)"
@@ -38,9 +38,9 @@ class CorrelationGradient(Part):
         moved = self.correlation.with_batch(batch)
         self.correlation.stage(batch)
         loss = torch.stack([unigrad(p[o], t[g], moved, self.weight) for o, g in pairs.both]).mean()
-        logs = agreement(p, t, pairs)
+        alike = similarity(p, t, pairs)
         # the surrogate's value is -cos + weight u'Fu, the objective's -cos + weight / 2 u'Fu
-        return loss, {**logs, "objective": (loss.detach() - logs["agreement"]) / 2}
+        return loss, {"similarity": alike, "objective": (loss.detach() - alike) / 2}
 
     def after_step(self, online: Siamese, clock: Clock) -> None:
         self.correlation.commit()

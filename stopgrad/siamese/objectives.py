@@ -35,6 +35,12 @@ class MeanOverPairs(Part):
 
 
 @torch.no_grad()
+def similarity(p: Vectors, t: Vectors, pairs: Pairs) -> Tensor:
+    """The cosine of prediction and target, mean over pairs and batch."""
+    return torch.stack([-negative_cosine(p[o], t[g]) for o, g in pairs.both]).mean()
+
+
 def agreement(p: Vectors, t: Vectors, pairs: Pairs) -> dict[str, Tensor]:
-    """For the log: the cosine of prediction and target, mean over pairs and batch. The verdict reads it."""
-    return {"agreement": torch.stack([-negative_cosine(p[o], t[g]) for o, g in pairs.both]).mean()}
+    """`similarity` for the log, by the name that the verdict reads: low beside the cosine of two views, nothing has
+    been learnt. Not for a target that only lags behind, with no predictor to follow it (MoCo, UniGrad, a bank)."""
+    return {"agreement": similarity(p, t, pairs)}

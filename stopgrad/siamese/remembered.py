@@ -19,7 +19,7 @@ from stopgrad.losses import info_nce, nce, non_parametric_softmax
 from stopgrad.losses.inputs import in_float32, widen
 from stopgrad.nn.memory import Bank, MovingAverage, Queue
 from stopgrad.siamese.family import Part, Siamese, Vectors
-from stopgrad.siamese.objectives import agreement
+from stopgrad.siamese.objectives import similarity
 from stopgrad.siamese.pairs import Pairs
 
 
@@ -47,7 +47,7 @@ class InfoNCE(Part):
             self.queue.stage(rows)
         # the live queue, not a copy: what is staged is written after the backward that reads it
         losses = [info_nce(query[o], key[g], self.queue.keys, self.temperature) for o, g in pairs.both]
-        return self.times * torch.stack(losses).mean(), agreement(p, t, pairs)
+        return self.times * torch.stack(losses).mean(), {"similarity": similarity(p, t, pairs)}
 
     def after_step(self, online: Siamese, clock: Clock) -> None:
         self.queue.commit()
@@ -59,8 +59,8 @@ class InfoNCE(Part):
 class BankSoftmax(Part):
     """Every image its own class, whose weight is the bank's row of it (InstDisc, arXiv:1805.01978, eq. 2).
 
-    proximal: lambda of section 3.3, times the mean squared distance of an embedding to its image's row. `agreement` in
-    the log is the cosine of the two.
+    proximal: lambda of section 3.3, times the mean squared distance of an embedding to its image's row. `similarity`
+    in the log is the cosine of the two.
     """
 
     says = "softmax (bank)"
@@ -85,7 +85,7 @@ class BankSoftmax(Part):
         self.bank.stage(index, v)
         distance = (v - own).square().sum(dim=1).mean()
         loss = self.compare(v, own, index, clock) + self.proximal * distance
-        return loss, {"agreement": (v * own).sum(dim=1).mean().detach()}
+        return loss, {"similarity": (v * own).sum(dim=1).mean().detach()}
 
     def compare(self, v: Tensor, own: Tensor, index: Tensor, clock: Clock) -> Tensor:
         """v, own: [B, D], embeddings and their images' rows, unit vectors -> scalar."""

@@ -25,7 +25,12 @@ CASES: dict[str, dict[str, Any]] = {
     "simclr with a predictor and stop-gradient": {"predictor": "mlp", "target": "stop_gradient"},
     "simclr with a momentum target": {"target": "momentum", "target_momentum": 0.9},
     "invaspread with detached keys": {"detach_keys": True},
+    "moco_v2 in more groups": {"bn_splits": 4, "queue_size": 40},
+    "moco_v1 with a queue that wraps": {"queue_size": 17},
     "instdisc with the full softmax": {"negatives": 0, "bank_momentum": 0.5, "proximal": 0.3},
+    "directpred by DirectCopy": {"form": "directcopy"},
+    "byol without its slow copy": {"target": "stop_gradient"},
+    "unigrad without its slow copy": {"target": "stop_gradient"},
     "directpred, trained in between": {"every": 2},
 }
 STEPS, B = 2, 12

@@ -200,7 +200,7 @@ def test_the_log_has_the_cosine_of_an_image_with_its_own_row() -> None:
     method, views = small(), batch(crops=1)
     v = torch.nn.functional.normalize(method.projector(method.backbone(views.crops[0])), dim=1)
     expected = torch.stack([v[i] @ bank_of(method)[j] for i, j in enumerate(views.index.tolist())]).mean().item()
-    agreement = method(views, clock()).logs["agreement"]
+    agreement = method(views, clock()).logs["similarity"]
     assert agreement.item() == pytest.approx(expected)
     assert not agreement.requires_grad
 

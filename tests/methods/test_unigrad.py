@@ -81,7 +81,7 @@ def test_three_steps_are_the_papers_written_out() -> None:
         loss, gradients, logs = stepper.step(step, views)
         cosine = total([(unit(a) * unit(b)).sum() for a, b in zip([*z[0], *z[1]], [*t[1], *t[0]])]) / 12
         square = total([spread(unit(a), f) for a in [*z[0], *z[1]]]) / 12
-        assert logs["agreement"].item() == pytest.approx(cosine.item())
+        assert logs["similarity"].item() == pytest.approx(cosine.item())
         assert logs["objective"].item() == pytest.approx(expected.item())
         assert loss == pytest.approx((-cosine + WEIGHT * square).item())  # the surrogate's value, as in the code
         assert_same(gradients, twin.step(expected))
