@@ -60,8 +60,8 @@ def table(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         "# What was measured\n",
         "`make bench` wrote this page from the JSON files beside it. Every measure ran ours and the rival in turns;",
         "the machines are noisy, so only the ratios mean anything: the median over the rounds, and their range. A",
-        "ratio is ours over the rival's: of rates more is better, of seconds, MB and shares less. Where no rival is",
-        "named, the figure is ours alone and the range is its own.\n",
+        "ratio is ours over the rival's: of rates and points of kNN more is better, of seconds, MB and shares less.",
+        "Where no rival is named, the figure is ours alone and the range is its own.\n",
     ]
     for name, pairs in groups.items():
         lines += [f"## {name}\n", HEAD, *map(row, pairs), ""]
@@ -83,7 +83,7 @@ def with_section(readme: str, groups: Mapping[str, Sequence[Mapping[str, Any]]])
 def chart(pairs: Sequence[Mapping[str, Any]]) -> str:
     """Ratios to the rivals as bars on a logarithmic axis, the range as a line, floor and target as ticks."""
     shown = [pair for pair in pairs if pair["ratio"] is not None and pair["rival_name"] and pair["at"] == "least"]
-    shown = [pair for pair in shown if pair["floor"] is not None and pair["floor"] >= 1]  # below: beside ourselves
+    shown = [pair for pair in shown if pair["floor"] is not None and pair["floor"] >= 1]  # below: ourselves, quality
     top = max([2.0, *(max(pair["high"], pair["target"]) for pair in shown)])
     low = min([1.0, *(pair["low"] for pair in shown)])
 

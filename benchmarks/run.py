@@ -20,7 +20,7 @@ from benchmarks import draw
 from benchmarks.pairs import Pair
 
 RESULTS = Path(__file__).parent / "results"
-GROUPS = ("views", "decode", "loops", "forwards", "scores", "memory", "start", "growth")
+GROUPS = ("views", "decode", "loops", "forwards", "scores", "memory", "start", "growth", "quality")
 
 Measure = Callable[[], list[Pair]]
 
