@@ -97,6 +97,7 @@ class Known:
     backbone: str  # its name in the recipe
     seed: int = 0
     images: int = 0  # that are trained on: how many rows a bank has; 0 while nobody has looked
+    epochs: int = 0  # that are trained for; 0 where nobody said
 
 
 @dataclass(frozen=True, slots=True)

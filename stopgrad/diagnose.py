@@ -29,6 +29,7 @@ PATIENCE_STEPS = 1000  # before this many steps features that have not moved yet
 FEW_DISTINCT = 0.5  # share of held-out images that differ from each other
 FLAT_PIXELS = 1e-3  # std of normalised pixels over images, mean over pixels
 SMALL_BATCH = 8  # images a batch norm sees; with fewer its output is nearly a sign
+USUAL_BATCH = 64  # what is proposed instead
 PAPER_LR, HIGH_LR = 0.05, 40.0  # SimSiam, section 3; and how many times that is too much: `tiny` is healthy at 19
 
 
@@ -124,9 +125,11 @@ def explain(token: str, history: Sequence[Mapping[str, Any]], recipe: Mapping[st
     other = f"stopgrad train {method['name']} --data OTHER_IMAGES"
     if found := nothing_to_learn(start):
         return "data", found, other
-    per_norm = loop["batch_size"] // loop["accumulate"]
+    groups = loop["accumulate"] * method.get("bn_splits", 1)  # MoCo's batch norm takes a batch for several
+    per_norm = loop["batch_size"] // groups
     if per_norm < SMALL_BATCH:
-        return "optimiser", f"batch norm sees {per_norm} images at a time", f"{again} --batch-size 64"
+        enough = groups * max(SMALL_BATCH, -(-USUAL_BATCH // groups))
+        return "optimiser", f"batch norm sees {per_norm} images at a time", f"{again} --batch-size {enough}"
     asymmetric = method["name"] in ASYMMETRIC
     if asymmetric and method.get("target") == "shared":
         found = "no stop-gradient: gradient flows into both views"
@@ -137,8 +140,10 @@ def explain(token: str, history: Sequence[Mapping[str, Any]], recipe: Mapping[st
     if asymmetric and method.get("predictor") == "frozen":
         return "method", "the predictor is frozen at random weights", f"{again} --set method.predictor=mlp"
     if optim.get("name", "sgd") == "sgd" and optim["base_lr"] > HIGH_LR * PAPER_LR:
-        found = f"base learning rate {optim['base_lr']:g}, the paper uses {PAPER_LR:g}"
-        return "optimiser", found, f"{again} --set optim.base_lr={PAPER_LR:g}"
+        found, lower = f"base learning rate {optim['base_lr']:g}, which is high", optim["base_lr"] / 10
+        if method["name"] == "simsiam":
+            found, lower = f"base learning rate {optim['base_lr']:g}, the paper uses {PAPER_LR:g}", PAPER_LR
+        return "optimiser", found, f"{again} --set optim.base_lr={lower:g}"
     if token == "diverged":
         found = "loss or gradient is not finite"
         return "optimiser", found, f"{again} --set optim.base_lr={optim['base_lr'] / 10:g} optim.warmup_epochs=1"

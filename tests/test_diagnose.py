@@ -89,6 +89,31 @@ def test_a_collapse_names_its_cause_and_what_to_type(settings: list[str], cause:
     assert command in found.next_command
 
 
+@pytest.mark.parametrize(
+    ("method", "said_of_it", "rate"), [("simsiam", "the paper uses 0.05", 0.05), ("byol", "high", 0.6)]
+)
+def test_the_rate_of_a_paper_is_quoted_to_its_own_method_alone(method: str, said_of_it: str, rate: float) -> None:
+    found = diagnose([START, {**COLLAPSED, "step": 500}], plain(override(recipe_named(method), ["optim.base_lr=6"])))
+    assert (found.cause, said_of_it in found.explanation) == ("optimiser", True)
+    assert ("paper" in found.explanation) == (method == "simsiam")
+    assert found.next_command.endswith(f"optim.base_lr={rate:g}")
+
+
+@pytest.mark.parametrize(
+    ("batch", "splits", "accumulate", "sees", "enough"), [(32, 8, 1, 4, 64), (64, 8, 2, 4, 128), (24, 6, 1, 4, 66)]
+)
+def test_groups_of_batch_norm_are_counted_and_what_is_proposed_can_be_typed(
+    batch: int, splits: int, accumulate: int, sees: int, enough: int
+) -> None:
+    settings = [f"loop.batch_size={batch}", f"method.bn_splits={splits}", f"loop.accumulate={accumulate}"]
+    recipe = override(recipe_named("moco_v2"), settings)
+    found = diagnose([START, {**COLLAPSED, "step": 500}], plain(recipe))
+    assert found.explanation == f"batch norm sees {sees} images at a time"
+    assert found.next_command.endswith(f"--batch-size {enough}")
+    again = plain(override(recipe, [f"loop.batch_size={enough}"]))
+    assert "batch norm" not in diagnose([START, {**COLLAPSED, "step": 500}], again).explanation
+
+
 @pytest.mark.parametrize("facts", [{"held_distinct": 1}, {"held_distinct": 100}, {"pixel_std": 0.0}])
 def test_the_data_is_named_before_the_method(facts: dict[str, Any]) -> None:
     found = said(COLLAPSED, "method.target=shared", start={**START, **facts})

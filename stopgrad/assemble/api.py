@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stopgrad.assemble import begin
 from stopgrad.contracts import ConfigError, DataError, MissingInputError, Result
@@ -25,7 +25,8 @@ from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump, named_settings, override
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.recipes import FOLDER, PRESETS, recipe_named
-from stopgrad.recipes.folder import DECIDES, TYPICAL, folder, told, with_backbone
+from stopgrad.recipes.fitted import of_length, of_size, told, with_backbone
+from stopgrad.recipes.folder import DECIDES, TYPICAL, folder
 from stopgrad.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def compose(recipe: str | Path | Recipe, options: Options) -> Recipe:
 
 
 def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) -> tuple[Recipe, tuple[str, ...]]:
-    """As `compose`; and why the settings are as they are, a line each, where the images decided (METHOD/folder).
+    """As `compose`; and why the settings are as they are, a line each, where the images decided (METHOD/folder) or a
+    preset had to be fitted to what was asked for.
 
     minutes: how long training may take, 0 where nobody said. What is wrong with the images is left to whoever opens
     them: settings for photographs then.
@@ -82,9 +84,10 @@ def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) 
     if options.init is not None:
         start, said_of_start = begin.read_start(options.init), named_settings(options.settings)
         begin.checked(start, options.backbone, said_of_start)
-        asked = (*begin.settings_of(start, options.image_size), *options.settings)
-        options = dataclasses.replace(options, backbone=start.backbone, settings=asked)
+        settings = (*begin.settings_of(start, options.image_size), *options.settings)
+        options = dataclasses.replace(options, backbone=start.backbone, settings=settings)
     source, chosen = _source(options), None
+    asked = (*dataclasses.replace(options, data=None).assignments(), *options.settings)  # data not through YAML, below
     reasons: dict[str, str] = {}
     ours = False  # a preset, whose heads and rate may follow the backbone; what a user has written stays
     if not isinstance(recipe, Recipe):
@@ -99,25 +102,25 @@ def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) 
         elif text.removesuffix(f"/{FOLDER}") in METHODS and (text not in METHODS or (source and source not in SCENES)):
             if not source:
                 raise ConfigError(f"{text} chooses settings by the images; add --data SRC")
-            asked = (*dataclasses.replace(options, data=None).assignments(), *options.settings)
             recipe, reasons = _by_images(text.removesuffix(f"/{FOLDER}"), source, asked, minutes)
-            chosen = recipe
         else:
             recipe = recipe_named(text)
         ours = not is_file
         if written:  # views, backbone and rate as SimSiam's, for want of anything that is known
             recipe = dataclasses.replace(recipe, method=written)
-            chosen = chosen and recipe
     if options.backbone not in (None, recipe.backbone.name):  # its stem and width were the other backbone's
         if ours:
-            chosen, more = with_backbone(recipe, options.backbone, PRESETS.get(recipe.method.name, {}))
-            recipe, reasons = chosen, {**reasons, **more}
+            recipe, more = with_backbone(recipe, options.backbone, PRESETS.get(recipe.method.name, {}))
+            reasons |= more
         else:
             recipe = dataclasses.replace(recipe, backbone=BackboneConfig(name=options.backbone))
-    plain_options = dataclasses.replace(options, data=None)
+    if ours:
+        recipe, more = _fitted(recipe, named_settings(asked))
+        reasons |= more
+        chosen = recipe
     if options.data is not None:  # not through YAML: a folder may be called 2024 or `no`
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, source=source))
-    recipe = override(recipe, [*plain_options.assignments(), *options.settings])
+    recipe = override(recipe, asked)
     if options.baseline is not None:
         recipe = dataclasses.replace(recipe, eval=dataclasses.replace(recipe.eval, baseline=_placed(options.baseline)))
     lines = told(recipe, chosen, reasons) if chosen else ()
@@ -125,6 +128,18 @@ def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) 
         recipe, why = begin.gently(recipe, start, said_of_start)
         lines = (*(line for line in lines if not line.startswith("optim.")), *why)
     return recipe, lines
+
+
+def _fitted(recipe: Recipe, given: Mapping[str, Any]) -> tuple[Recipe, dict[str, str]]:
+    """A preset at the length and the size that were asked for, and {setting: why} for what else changes with them."""
+    size, epochs = given.get("views.image_size"), given.get("loop.epochs")
+    why = dict[str, str]()
+    if size and size != recipe.views.image_size:
+        recipe, why = of_size(recipe, size, given.get("data.max_side", recipe.data.max_side))
+    if epochs and epochs != recipe.loop.epochs:
+        recipe, shortened = of_length(recipe, epochs)
+        why |= shortened
+    return recipe, why
 
 
 def _placed(encoder: str) -> str:

@@ -91,7 +91,7 @@ def check(
     found.warnings = [*concerns(data, recipe.views.image_size, found.facts), *found.warnings]
     _suggest(found, recipe, reasons, source, method, minutes, options.settings)
     try:
-        _say_machine(found, recipe)
+        _say_machine(found, recipe, len(data.train))
         Loader(split_held(data.train, recipe)[0], recipe.loop.batch_size, recipe.seed)
     except (StorageError, DataError) as error:  # no room, fewer images than a batch
         found.error = error
@@ -279,10 +279,13 @@ def _suggest(
     found.facts["settings"] = list(reasons)
 
 
-def _say_machine(found: Preflight, recipe: Recipe) -> None:
-    """Raises StorageError where a run could not be kept in the folder that `train` would choose."""
+def _say_machine(found: Preflight, recipe: Recipe, images: int) -> None:
+    """images: for training; some methods keep a row of each.
+
+    Raises StorageError where a run could not be kept in the folder that `train` would choose.
+    """
     run = RunDir(folder_for(recipe, "runs", ""))
-    needed, free, cache = machine.needed_bytes(recipe), free_bytes(run.path), free_bytes(cache_root())
+    needed, free, cache = machine.needed_bytes(recipe, images), free_bytes(run.path), free_bytes(cache_root())
     notes: list[str] = []
     threads = resolve(recipe, pick_device(), notes.append).loop.threads
     found.section(

@@ -1,4 +1,4 @@
-"""What every method is made of, asked of the parts themselves: the paper's method, built once around `tiny`."""
+"""What every method is made of, asked of the parts themselves: its defaults, built once around `tiny`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stopgrad.recipes import PRESETS
 
 
 def parts_of(name: str) -> Mapping[str, str]:
-    """Part -> what stands there, of the method's `imagenet` preset. `name` is one of METHODS."""
+    """Part -> what stands there by default, with the views of the method's `imagenet` preset. `name` is of METHODS."""
     recipe = PRESETS[name]["imagenet"]()
-    sides = recipe.known().crops
-    known = Known(crops=sides, batch_size=recipe.loop.batch_size, accumulate=1, backbone="tiny", images=1)
-    builder, _ = METHODS[name]
+    batch, sides = recipe.loop.batch_size, recipe.known().crops
+    known = Known(crops=sides, batch_size=batch, accumulate=1, backbone="tiny", images=1)
+    builder, config = METHODS[name]
     with torch.random.fork_rng(devices=[]):
-        method: Method = builder(build_backbone(BackboneConfig(), 3, 32, seed=0), recipe.method, known)
+        method: Method = builder(build_backbone(BackboneConfig(), 3, 32, seed=0), config(name=name), known)
     return method.parts()

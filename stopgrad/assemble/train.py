@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from stopgrad import dist, rng
-from stopgrad.assemble.begin import WARMUP, other_beside, start_beside
+from stopgrad.assemble.begin import other_beside, start_beside
 from stopgrad.assemble.build import Built, build_job, fresh_backbone, pick_device, resolve
 from stopgrad.assemble.machine import check_machine
 from stopgrad.assemble.minutes import epochs_in
@@ -29,6 +29,7 @@ from stopgrad.eval import PROTOCOL, Other, evaluate
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump, load
 from stopgrad.recipe.typed import plain
+from stopgrad.recipes.fitted import of_length, told
 from stopgrad.reporting.cost import trained
 from stopgrad.reporting.found import results_in
 from stopgrad.rundir import RunDir, as_json
@@ -105,9 +106,10 @@ def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> F
     if minutes:
         with _built(run, recipe, data, device, progress, nobody) as built:
             epochs, how = epochs_in(minutes, recipe, built)
-        recipe = for_epochs(recipe, dist.from_first(epochs))
-        progress.say(how)
-        note += f"\n{how}"
+        recipe, why = of_length(recipe, dist.from_first(epochs))  # the recipe's own is what --minutes replaces
+        for line in (how, *told(recipe, recipe, why)):
+            progress.say(line)
+            note += f"\n{line}"
     if run.writes and load(run.recipe) != recipe:
         run.write(run.recipe, dump(recipe, note).encode())
     run.set_status("running")
@@ -136,14 +138,6 @@ def asked_beside(run: RunDir, recipe: Recipe, progress: Progress) -> dict[str, O
             raise
         progress.say(f"warning: scores without the baseline ({error}); later: stopgrad eval {run.path} --baseline ...")
         return {}
-
-
-def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    """The recipe with that many epochs, and a warm-up no longer than a tenth of them."""
-    optim = recipe.optim
-    if optim.warmup_epochs:  # of the preset's length, which --minutes replaces
-        optim = dataclasses.replace(optim, warmup_epochs=min(optim.warmup_epochs, round(WARMUP * epochs, 3)))
-    return dataclasses.replace(recipe, optim=optim, loop=dataclasses.replace(recipe.loop, epochs=epochs))
 
 
 def measured(recipe: Recipe, data: Data, progress: Progress) -> Recipe:

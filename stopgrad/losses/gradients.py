@@ -24,7 +24,8 @@ def correlation(z: Tensor) -> Tensor:
 def unigrad(z: Tensor, target: Tensor, correlation: Tensor, weight: float) -> Tensor:
     """A surrogate whose gradient with respect to the unit z is -target + weight F z. UniGrad, arXiv:2112.05141.
 
-    z, target: [B, D], any length (normalised here).  correlation: F, [D, D], symmetric.  weight: 100 in the paper.
+    z, target: [B, D], any length (normalised here).  correlation: F, [D, D], symmetric.  weight: 100 in the released
+    configurations (F's momentum .99, the target's .996).
     Returns the scalar <sg(-target + weight F z), z>, mean over B. Only its gradient means something, and only z gets
     one: the value is -cos + weight z'Fz, while the gradient belongs to -cos + weight / 2 z'Fz, so never compare losses.
     """

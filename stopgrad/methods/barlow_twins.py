@@ -2,8 +2,10 @@
 
 Paper: arXiv:2103.03230 (Algorithm 1, section 2). Reference: facebookresearch/barlowtwins, main.py.
 Differs from the reference: the gradient over several processes is that of one (the reference's is divided by their
-number, which LARS hides for weights but not for biases); no bias and scale are shared between this loss's
-normalisation and a layer, both have none. The weight 0.005 is the paper's, the code's default is 0.0051.
+number, which LARS hides for weights but not for biases). The loss normalises once more, which changes nothing. Its std
+is biased, as that of the code's batch norm, where the paper's pseudo-code has an unbiased one. The weight 0.005 and the
+preset's weight decay of 1.5e-6 are the paper's, the code's defaults are 0.0051 and 1e-6. Multi-crop is an addition.
+Correlations are taken over one forward over all processes: with loop.accumulate they are the micro-batch's.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from stopgrad.contracts import Known
+from stopgrad.contracts import ConfigError, Known
 from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def _wide_projector() -> HeadConfig:
-    return HeadConfig(layers=3, hidden=8192, dim=8192, output_norm="none")
+    # the batch norm without parameters that the reference has inside the loss: what is watched is what is compared
+    return HeadConfig(layers=3, hidden=8192, dim=8192)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +38,11 @@ class BarlowTwinsConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         above_zero(self, {"off_diagonal_weight": 0.005, "loss_weight": 1})
+        if self.projector.dim < 2:
+            raise ConfigError(
+                f"method.projector.dim must be at least 2, got {self.projector.dim}: channels are compared with each "
+                "other; the paper uses 8192"
+            )
 
 
 def barlow_twins(backbone: nn.Module, config: BarlowTwinsConfig, known: Known) -> Siamese:

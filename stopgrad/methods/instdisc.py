@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stopgrad.contracts import ConfigError, Known
-from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, is_share
+from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, is_share, one_layer_reads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +42,7 @@ class InstDiscConfig(MethodConfig):
         at_least(self, 0, {"negatives": 4096})
         above_zero(self, {"temperature": 0.07})
         is_share(self, {"bank_momentum": 0})
+        one_layer_reads(self, self.projector)
         if not self.proximal >= 0:
             raise ConfigError(
                 f"method.proximal must be at least 0, got {self.proximal}; use 0, the paper prints no number"

@@ -4,7 +4,8 @@ Paper: arXiv:1904.03436 (section 3). Reference: mangye16/Unsupervised_Embedding_
 Differs from the reference: gradient flows through both sides of a similarity, as in the paper's formula, where the code
 holds the keys constant (`detach_keys: true`); with several processes negatives and batch statistics span all of them,
 where the code's batch norm keeps to its GPU, so that two processes compute what one does. As in the code, candidates
-are both views of the other images and the anchor's own other view, never the anchor itself.
+are both views of the other images and the anchor's own other view, never the anchor itself. They are those of one
+forward: with loop.accumulate the micro-batch's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stopgrad.contracts import Known
-from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, needs_pairs
+from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, needs_pairs, one_layer_reads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +37,7 @@ class InvaSpreadConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         above_zero(self, {"temperature": 0.1})
+        one_layer_reads(self, self.projector)
 
     def check(self, known: Known) -> None:
         needs_pairs(self.name, known, multi_crop=False)

@@ -7,6 +7,7 @@ Differs from the reference: the copy moves after the optimiser's step, as in Alg
 forward (the same sequence); the queue need not be a multiple of the batch; the order of shuffled batch norm follows
 from (seed, step), and is one for both views of a symmetric step. The 8 processes of the paper, whose batch norms see 32
 images each, are `bn_splits`: fewer processes share them out, as the reference's demo on CIFAR-10 does with one.
+Multi-crop is an addition.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stopgrad.contracts import ConfigError, Known
-from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, is_share, needs_pairs
+from stopgrad.methods.settings import (
+    HeadConfig,
+    MethodConfig,
+    above_zero,
+    at_least,
+    is_share,
+    needs_pairs,
+    one_layer_reads,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,12 +49,13 @@ class MoCoConfig(MethodConfig):
     momentum: float = 0.999  # constant; 0.99 for a small data set
     temperature: float = 0.07
     pairs: Literal["asymmetric", "symmetric"] = "asymmetric"  # symmetric: the sum of both directions; the demo's option
-    bn_splits: int = 8  # batches of their own that batch norm takes a batch for, over all processes
+    bn_splits: int = 8  # batches of their own that batch norm takes a batch for, over all processes; a ViT has none
 
     def __post_init__(self) -> None:
         at_least(self, 1, {"queue_size": 65536, "bn_splits": 8})
         above_zero(self, {"temperature": 0.2 if self.name == "moco_v2" else 0.07})
         is_share(self, {"momentum": 0.999})
+        one_layer_reads(self, self.projector)
 
     def check(self, known: Known) -> None:
         needs_pairs(self.name, known)
@@ -57,6 +67,11 @@ class MoCoConfig(MethodConfig):
                 f"{known.batch_size}, {views} of its views): keys would be lost in the step that wrote them; use --set "
                 f"method.queue_size={2 * keys} or more"
             )
+        self._check_groups(known)
+
+    def _check_groups(self, known: Known) -> None:
+        if known.backbone.startswith("vit") and "batch" not in (self.projector.norm, self.projector.output_norm):
+            return  # layer norm alone: nothing is split
         at_once = known.batch_size // known.accumulate
         if at_once % self.bn_splits or at_once < 2 * self.bn_splits:
             fits = known.accumulate * self.bn_splits * max(2, at_once // self.bn_splits)

@@ -1,8 +1,9 @@
 """MoCo v3: find an image's other view, encoded by a slow copy, among that view of all images of the batch; no queue.
 
-Paper: arXiv:2104.02057 (Algorithm 1, section 4; appendix A for heads). Reference: facebookresearch/moco-v3, builder.py.
-Defaults are the ResNet-50 recipe's. A ViT has a projector of 3 layers, predictor_output_norm=batch_no_affine and
-temperature 0.2; its patches, positions and heads of attention are settings of the backbone (moco_v3/imagenet_vit).
+Paper: arXiv:2104.02057 (Algorithm 1). Reference: facebookresearch/moco-v3, builder.py and CONFIG.md.
+Defaults are the ResNet-50 recipe's, with the preset `moco_v3/imagenet`. A ViT's stand in `moco_v3/imagenet_vit`: a
+projector of 3 layers, predictor_output_norm=batch_no_affine and temperature 0.2; its patches, positions and heads of
+attention are settings of the backbone. --backbone alone changes none of them: begin with the preset of its kind.
 Differs from the reference: the copy moves after the optimiser's step instead of before the next keys, the same sequence
 but for its momentum, which is one step further along the cosine there. Multi-crop is an addition.
 Negatives are the images of one forward over all processes: with loop.accumulate they are the micro-batch's.
@@ -40,7 +41,7 @@ class MoCoV3Config(MethodConfig):
 
     name: Literal["moco_v3"] = "moco_v3"
     projector: HeadConfig = field(default_factory=_resnet_projector)  # of a ViT: layers=3
-    predictor: Literal["mlp", "none"] = "mlp"  # none: 75.5 instead of 76.5 with a ViT-B (section 6.2)
+    predictor: Literal["mlp", "none"] = "mlp"  # none: 75.5 instead of 76.5 with a ViT-B
     predictor_hidden: int = 4096
     predictor_norm: HiddenNorm = "batch"
     predictor_output_norm: OutputNorm = "none"  # of a ViT: batch_no_affine

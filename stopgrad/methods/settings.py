@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from stopgrad.contracts import ConfigError, Known
 
@@ -51,12 +52,53 @@ def needs_pairs(name: str, known: Known, *, multi_crop: bool = True) -> None:
     if len(sides) > 2 and not multi_crop:
         raise ConfigError(
             f"views.crops: {name} compares 2 views and has no multi-crop, got {len(sides)}; keep the first two, or use "
-            "simsiam, byol, moco_v2, simclr, swav or dino"
+            "any other method but instdisc"
         )
     if sides[0] != sides[1]:
         raise ConfigError(
             f"views.crops: {name} compares the first two crops with each other and needs them equal, got {sides[0]} "
             f"and {sides[1]} pixels; type --set views.crops.1.size={sides[0]}"
+        )
+
+
+def read_with(config: MethodConfig, reader: str, is_read: bool, *names: str) -> None:
+    """Raises ConfigError for a setting of `names` that is set (is not the class's default) while nothing reads it.
+
+    reader: the setting that would have it read, as it is typed.  Only for what no preset sets: a study switches a part
+    of a preset off by one setting (method.predictor=none), and what the preset says of that part is no mistake then.
+    """
+    for name in names if not is_read else ():
+        value = getattr(config, name)
+        if value != _default(config, name):
+            raise ConfigError(
+                f"method.{name}={value} is read by nothing here; remove it, or type --set method.{reader}, where it is"
+            )
+
+
+def one_layer_reads(config: MethodConfig, head: HeadConfig) -> None:
+    """Raises ConfigError for a width or norm between layers where the method's projector, unless set, is one layer."""
+    usual = _default(config, "projector")
+    if head.layers > 1 or usual.layers > 1:  # or one layer is a study of a preset that has more
+        return
+    for name in ("hidden", "norm"):
+        if getattr(head, name) != getattr(usual, name):
+            raise ConfigError(
+                f"method.projector.{name}={getattr(head, name)} is read between layers, and {config.name}'s projector "
+                "has 1; remove it, or type --set method.projector.layers=2"
+            )
+
+
+def _default(config: MethodConfig, name: str) -> Any:
+    field = next(field for field in dataclasses.fields(config) if field.name == name)
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def trained_in_time(known: Known, frozen_epochs: int) -> None:
+    """Raises ConfigError for prototypes that would be frozen for the whole run."""
+    if known.epochs and frozen_epochs >= known.epochs:
+        raise ConfigError(
+            f"method.frozen_epochs={frozen_epochs} leaves nothing of loop.epochs={known.epochs}: prototypes would "
+            f"never be trained; type --set method.frozen_epochs={min(1, known.epochs - 1)}, or train for more epochs"
         )
 
 

@@ -5,8 +5,10 @@ Paper: arXiv:2002.05709 (eq. 1, Algorithm 1). Reference: google-research/simclr.
 Differs from the reference: the loss is the paper's mean over the 2N views where the released code adds the two
 directions (`directions: sum`); the projector is the paper's two layers without norm, where the released code has three
 with batch norm (`projector: {layers: 3, norm: batch, output_norm: batch}`, hidden the backbone's width); pixels are
-normalised by mean and std, where the reference keeps them in [0, 1]. Multi-crop is an addition: a local crop is
-compared with each global one and has its negatives in that view alone.
+normalised by mean and std, where the reference keeps them in [0, 1]; each view's blur has a sigma of its own, where the
+TensorFlow 1 code draws one a batch; weight decay is the paper's 1e-6 in simclr/imagenet, where the code's default is
+1e-4; LARS has the learning rate outside the velocity, where the code has it inside. Multi-crop is an addition (and the
+SwAV paper's): a local crop is compared with each global one and has its negatives in that view alone.
 Negatives are the images of one forward over all processes: with loop.accumulate they are the micro-batch's.
 """
 
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stopgrad.contracts import Known
-from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, is_share
+from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, is_share, read_with
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +48,8 @@ class SimCLRConfig(MethodConfig):
         above_zero(self, {"temperature": 0.1})
         at_least(self, 1, {"predictor_hidden": 4096})
         is_share(self, {"target_momentum": 0.99})
+        read_with(self, "predictor=mlp", self.predictor == "mlp", "predictor_hidden")
+        read_with(self, "target=momentum", self.target == "momentum", "target_momentum")
 
 
 def simclr(backbone: nn.Module, config: SimCLRConfig, known: Known) -> Siamese:

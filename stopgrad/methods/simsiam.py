@@ -2,7 +2,9 @@
 
 Paper: arXiv:2011.10566 (Algorithm 1, section 3, appendices A and D). Reference: facebookresearch/simsiam, builder.py.
 Differs from the reference: the linear layer before the projector's affine-free batch norm has no bias where the
-reference freezes one (the norm takes it away again); the learning rate falls every step instead of every epoch.
+reference freezes one (the norm takes it away again); the projector's hidden layers are 2048 wide, as the paper says,
+where the reference makes them as wide as the backbone (512 with a ResNet-18); the learning rate falls every step
+instead of every epoch. Multi-crop is an addition.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stopgrad.contracts import Known
-from stopgrad.methods.settings import HeadConfig, HiddenNorm, MethodConfig, OutputNorm, at_least, is_share
+from stopgrad.methods.settings import HeadConfig, HiddenNorm, MethodConfig, OutputNorm, at_least, is_share, read_with
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +40,7 @@ class SimSiamConfig(MethodConfig):
     def __post_init__(self) -> None:
         at_least(self, 1, {"predictor_hidden": 512})
         is_share(self, {"target_momentum": 0.99})
+        read_with(self, "target=momentum", self.target == "momentum", "target_momentum")
 
 
 def simsiam(backbone: nn.Module, config: SimSiamConfig, known: Known) -> Siamese:

@@ -6,6 +6,7 @@ same sequence); scores and codes are computed in float32, Sinkhorn's iteration i
 overflow; all processes hold one queue where each has its slice there (codes are spread over the same features), and its
 length need not be a multiple of the batch. As in the code, the loss is the mean over pairs where eq. 6 sums, the
 projector sees all crops in one batch and the backbone those of one size, and the layers before batch norm have biases.
+Codes are spread over the images of one forward over all processes: with loop.accumulate they are the micro-batch's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stopgrad.contracts import ConfigError, Known
-from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, needs_pairs
+from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, needs_pairs, trained_in_time
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,6 +54,13 @@ class SwAVConfig(MethodConfig):
             raise ConfigError(
                 f"method.queue_size={self.queue_size} does not hold a batch of {known.batch_size}; type --set "
                 f"method.queue_size={15 * known.batch_size} (15 batches, as the paper), or 0 for no queue"
+            )
+        trained_in_time(known, self.frozen_epochs)
+        if self.queue_size and known.epochs and self.queue_from_epoch >= known.epochs:
+            raise ConfigError(
+                f"method.queue_from_epoch={self.queue_from_epoch} leaves nothing of loop.epochs={known.epochs}: the "
+                f"queue would never be used; type --set method.queue_from_epoch={known.epochs // 2}, or "
+                "method.queue_size=0 for none"
             )
 
 

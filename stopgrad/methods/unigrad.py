@@ -1,9 +1,12 @@
 """UniGrad: the gradient that contrastive, asymmetric and decorrelation methods share, written down and used as it is.
 
 Paper: arXiv:2112.05141. Reference: fundamentalvision/UniGrad, project/pretrainer.py (loss_unigrad), project/model.py.
+Constants are those of the released configs.
 Differs from the reference: the correlation matrix is accumulated in float32 instead of half precision; the target
 follows after the optimiser's step instead of before the next forward, so its momentum is one step behind. The value of
-the loss is the surrogate's, as there: compare `objective` or `similarity` between runs, never the loss.
+the loss is the surrogate's, as there: compare `objective` or `similarity` between runs, never the loss. Multi-crop is
+an addition.
+The F of a gradient counts the images of one forward over all processes: with loop.accumulate the micro-batch's.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ def _projector() -> HeadConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UniGradConfig(MethodConfig):
-    """The paper's UniGrad on ImageNet."""
+    """UniGrad on ImageNet, as in the released configs."""
 
     name: Literal["unigrad"] = "unigrad"
     projector: HeadConfig = field(default_factory=_projector)

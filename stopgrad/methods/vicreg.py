@@ -3,8 +3,10 @@
 Paper: arXiv:2105.04906 (Algorithm 1, eq. 1 to 6). Reference: facebookresearch/vicreg, main_vicreg.py.
 Differs from the reference by default: the paper's formulas, whose invariance is summed over channels and whose
 variance counts both views in full. `reading: code` has the released code's: invariance a mean over channels too, and
-half of the variance. 25, 25 and 1 are what the paper prints and what the code was run with, so the published numbers
-are the code's and the presets use it.
+half of the variance. 25, 25 and 1 are what the paper prints and what the code was run with: with 8,192 channels the
+paper's formula counts invariance 8,192 times and variance twice as much as the code did. The paper's numbers are the
+code's reading, and all presets take it. Multi-crop is an addition.
+Variance and covariance are those of one forward over all processes: with loop.accumulate they are the micro-batch's.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class VICRegConfig(MethodConfig):
     invariance: float = 25.0  # lambda
     variance: float = 25.0  # mu
     covariance: float = 1.0  # nu
-    reading: Literal["paper", "code"] = "paper"
+    reading: Literal["paper", "code"] = "paper"  # the numbers of the paper are the code's
 
     def __post_init__(self) -> None:
         at_least(self, 0, {"invariance": 25, "variance": 25, "covariance": 1})

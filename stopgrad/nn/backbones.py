@@ -2,6 +2,11 @@
 
 `tiny` is a residual net for CPUs at 32 pixels: a stride-2 stem and three stages of one basic block (He et al. 2015),
 32, 64 and 128 channels wide. How it was chosen stands in docs/tiny.md.
+
+Residual branches of `tiny` and of timm's ResNets begin at scale 0 (the last batch norm's weight), whatever the method.
+SimSiam, UniGrad, Barlow Twins, VICReg, SimCLR and MoCo v3 have it so. BYOL's numbers are with 1, and so are those of
+DINO's ResNet-50 and of solo-learn's CIFAR recipes (torchvision's default); InstDisc, InvaSpread, MoCo v1, v2 and SwAV
+state nothing.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class BackboneConfig:
     # The rest is read by ViTs, and drop_path by whatever model of timm's has it.
     heads: int = 0  # of attention; 0: the model's own (6 of a ViT-Small, where MoCo v3 has 12)
     positions: Positions = "learned"  # sincos: fixed, in two dimensions (MoCo v3)
-    patch_projection: Literal["trained", "frozen"] = "trained"  # frozen: random patches, for stability (MoCo v3, 4.2)
+    patch_projection: Literal["trained", "frozen"] = "trained"  # frozen: random patches, for stability (MoCo v3)
     init_scheme: InitScheme = "default"  # of random weights; moco_v3: Xavier's, query, key and value apart
     drop_path: float = 0.0  # share of residual branches left out while training, in the last block; DINO's student: 0.1
 

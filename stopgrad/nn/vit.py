@@ -1,4 +1,4 @@
-"""What MoCo v3 (arXiv:2104.02057, section 4.3 and appendix A) does to timm's ViTs; and stochastic depth switched off.
+"""What MoCo v3 (arXiv:2104.02057) does to timm's ViTs; and stochastic depth switched off.
 
 Reference: facebookresearch/moco-v3, vits.py. The names of tensors stay timm's, so plain timm reads the weights.
 """

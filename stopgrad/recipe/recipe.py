@@ -57,6 +57,7 @@ class Recipe:
             backbone=self.backbone.name,
             seed=self.seed,
             images=images,
+            epochs=self.loop.epochs,
         )
 
 

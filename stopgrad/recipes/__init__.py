@@ -36,18 +36,28 @@ def _three(room: ModuleType) -> dict[str, Preset]:
 
 
 PRESETS: dict[str, dict[str, Preset]] = {  # method -> its presets
-    "instdisc": _three(instdisc),
+    "instdisc": {**_three(instdisc), "small": instdisc.small},
     "invaspread": _three(invaspread),
-    "moco_v1": {"scenes": moco.scenes_v1, "cifar10": moco.cifar10_v1, "imagenet": moco.imagenet_v1},
+    "moco_v1": {
+        "scenes": moco.scenes_v1,
+        "cifar10": moco.cifar10_v1,
+        "imagenet": moco.imagenet_v1,
+        "small": moco.small_v1,
+    },
     "simclr": _three(simclr),
-    "moco_v2": {"scenes": moco.scenes_v2, "cifar10": moco.cifar10_v2, "imagenet": moco.imagenet_v2},
+    "moco_v2": {
+        "scenes": moco.scenes_v2,
+        "cifar10": moco.cifar10_v2,
+        "imagenet": moco.imagenet_v2,
+        "small": moco.small_v2,
+    },
     "byol": _three(byol),
-    "swav": {**_three(swav), "imagenet_small": swav.imagenet_small},
+    "swav": {**_three(swav), "small": swav.small, "imagenet_small": swav.imagenet_small},
     "simsiam": _three(simsiam),
     "directpred": _three(directpred),
     "barlow_twins": _three(barlow_twins),
     "moco_v3": {**_three(moco_v3), "imagenet_vit": moco_v3.imagenet_vit},
-    "dino": {**_three(dino), "imagenet_resnet50": dino.imagenet_resnet50},
+    "dino": {**_three(dino), "small": dino.small, "imagenet_resnet50": dino.imagenet_resnet50},
     "vicreg": _three(vicreg),
     "unigrad": _three(unigrad),
 }

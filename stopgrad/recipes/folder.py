@@ -1,7 +1,8 @@
 """METHOD/folder: settings for images nobody has seen before, chosen by what they are and by the machine.
 
-Heads, optimiser and views are those of the method's presets: METHOD/scenes for `tiny`, METHOD/cifar10 for small images,
-METHOD/imagenet for large ones.
+Heads and optimiser are those of one of the method's presets: METHOD/scenes for `tiny`, METHOD/cifar10 for small images,
+METHOD/small for few large ones where the method has it, else METHOD/imagenet or what else it has for ImageNet. What
+belongs to a preset's own length, batch or number of images is fitted to these (`recipes.fitted`).
 
 Every number that decides is a constant here. Where one was measured, it says where; the others are the papers' or a
 first guess that nobody has measured yet, and say that.
@@ -18,12 +19,10 @@ import numpy as np
 
 from stopgrad.data import DataConfig
 from stopgrad.data.probe import Machine, Probe, this_machine
-from stopgrad.methods import MethodConfig
 from stopgrad.nn.config import BackboneConfig
-from stopgrad.optim.config import OptimConfig
 from stopgrad.recipe import Recipe
-from stopgrad.recipe.typed import plain
 from stopgrad.recipes.base import TINY_BATCH
+from stopgrad.recipes.fitted import crops_at, of_batch, of_length
 from stopgrad.training.config import LoopConfig, WatchConfig
 from stopgrad.views.config import CropConfig, ViewsConfig
 
@@ -31,7 +30,6 @@ from stopgrad.views.config import CropConfig, ViewsConfig
 GPU_SIZES = (224, 128, 96, 64, 32)  # the largest that the median shorter side reaches
 CPU_SIZES = (64, 48, 32)  # as well, but only as far as STEPS_CPU fit the time
 NEARLY = 0.9  # of a size is enough: 200-pixel images are trained at 224
-SMALLEST_CROP = 8  # pixels; what ViewsConfig allows
 
 # --- time on a CPU ---
 # Whole loop of `tiny` at 32 pixels with its monitors: `make demo`, two cores in bfloat16, 1,036 steps of 128 in 240 s.
@@ -43,6 +41,7 @@ PATIENCE_MINUTES = 40.0  # what a run on a CPU may take where no --minutes is gi
 # --- backbone and heads ---
 LARGE_SET = 100_000  # images from which a ResNet-50 is worth its time: a guess; ImageNet-100 has 127,000
 RESNET50_FROM = 128  # pixels
+LARGE_PRESETS = ("imagenet_resnet50", "imagenet_vit", "imagenet")  # the first whose backbone is of the same family
 
 # --- batch ---
 STEPS_PER_EPOCH = 10  # at least, where there are images enough: batch norm moves once a step
@@ -109,17 +108,33 @@ def folder(
     usable = max(2, train - held if held >= 16 else train)  # as build.split_held
     batch_guess = min(_round_down(usable / STEPS_PER_EPOCH), LARGEST_GPU_BATCH if it.gpu else LARGEST_CPU_BATCH)
     size = _image_size(it, max(batch_guess, SMALLEST_BATCH))
-    backbone, method, optim = _backbone(it, size, usable)
-    batch = _batch(it, usable, size, backbone.name)
-    epochs = _epochs(it, usable, batch, size, backbone.name)
+    name = _backbone(it, size, usable)
+    by_size = _by_size(it, name, size, usable)
+    preset, looks = presets["scenes" if name == "tiny" else by_size](), presets[by_size]()
+    if name == "tiny":
+        it.reasons["optim.base_lr"] = "with smaller heads: what tiny was measured with (docs/tiny.md)"
+    else:
+        it.reasons["optim.base_lr"] = f"as {preset.method.name}/{by_size}"
+    crops = crops_at(looks.views.crops, size, looks.views.image_size)
+    batch = _batch(it, usable, size, name, sum(((crop.size or size) / size) ** 2 for crop in crops))
+    epochs = _epochs(it, usable, batch, size, name)
+    method, fitted = of_batch(preset.method, batch, it.given.get("loop.accumulate") or 1, usable)
     recipe = Recipe(
         method=method,
         data=DataConfig(channels=channels, depth=depth, max_side=_max_side(it, size, channels, depth)),
-        views=_views(it, size, channels, depth),
-        backbone=backbone,
-        optim=optim,
-        loop=LoopConfig(epochs=epochs, batch_size=batch, view_threads=max(1, min(8 if it.gpu else 2, machine.cores))),
+        views=_views(it, crops, size, f"{preset.method.name}/{by_size}", channels, depth),
+        backbone=BackboneConfig(name=name),
+        optim=preset.optim,
+        loop=LoopConfig(
+            epochs=preset.loop.epochs,
+            batch_size=batch,
+            view_threads=max(1, min(8 if it.gpu else 2, machine.cores)),
+        ),
     )
+    it.reasons |= fitted
+    if not minutes:  # they become epochs later: the preset's until then
+        recipe, shortened = of_length(recipe, epochs)
+        it.reasons |= shortened
     return recipe, {key: why for key, why in it.reasons.items() if why}
 
 
@@ -164,7 +179,7 @@ def _cpu_minutes(it: _Choice, steps: int, batch: int, size: int) -> float:
     return steps * (batch / rate + STEP_SECONDS) / 60
 
 
-def _backbone(it: _Choice, size: int, images: int) -> tuple[BackboneConfig, MethodConfig, OptimConfig]:
+def _backbone(it: _Choice, size: int, images: int) -> str:
     if not it.gpu:
         found, why = "tiny", f"there is no GPU ({it.machine.cores} cores)"
     elif size >= RESNET50_FROM and images >= LARGE_SET:
@@ -172,30 +187,30 @@ def _backbone(it: _Choice, size: int, images: int) -> tuple[BackboneConfig, Meth
     else:
         less = f"fewer than {LARGE_SET:,} images" if images < LARGE_SET else f"{size} pixels"
         found, why = "resnet18", f"{it.machine.gpu}, {less}"
-    name = it.take("backbone.name", found, why)
-    if name == "tiny":
-        it.reasons["optim.base_lr"] = "with smaller heads: what tiny was measured with (docs/tiny.md)"
-        preset = it.presets["scenes"]()
-    else:
-        preset = _by_size(it, size)
-        it.reasons["optim.base_lr"] = f"as {_preset_name(preset, size)}, the paper's"
-    return BackboneConfig(name=name), preset.method, preset.optim
+    return str(it.take("backbone.name", found, why))
 
 
-def _by_size(it: _Choice, size: int) -> Recipe:
-    return it.presets["cifar10" if size <= BLUR_ABOVE else "imagenet"]()
+def _by_size(it: _Choice, backbone: str, size: int, images: int) -> str:
+    """Which of the method's presets goes with images of that size, so many of them, and the backbone's family."""
+    if size <= BLUR_ABOVE:
+        return "cifar10"
+    wanted = ["small", *LARGE_PRESETS] if images < LARGE_SET else [*LARGE_PRESETS]
+    there = [name for name in wanted if name in it.presets]
+    family = [name for name in there if _is_vit(it.presets[name]().backbone.name) == _is_vit(backbone)]
+    return [*family, *there][0]
 
 
-def _preset_name(preset: Recipe, size: int) -> str:
-    return f"{preset.method.name}/{'cifar10' if size <= BLUR_ABOVE else 'imagenet'}"
+def _is_vit(backbone: str) -> bool:
+    return backbone.startswith("vit")
 
 
-def _batch(it: _Choice, images: int, size: int, backbone: str) -> int:
+def _batch(it: _Choice, images: int, size: int, backbone: str, views: float) -> int:
+    """views: what the crops of an image come to, in crops of `size`."""
     most = LARGEST_GPU_BATCH if it.gpu else LARGEST_CPU_BATCH
     if it.gpu and it.machine.gpu_memory:
         a_view = VIEW_MB.get(backbone, VIEW_MB["resnet50"]) * (size / 224) ** 2
         a_view *= SMALL_STEM_FACTOR if size <= BLUR_ABOVE else 1.0
-        most = min(most, _round_down(SHARE_OF_MEMORY * it.machine.gpu_memory / (2e6 * a_view)))
+        most = min(most, max(2, _round_down(SHARE_OF_MEMORY * it.machine.gpu_memory / (views * 1e6 * a_view))))
     found = min(most, max(SMALLEST_BATCH, _round_down(images / STEPS_PER_EPOCH)), max(2, _round_down(images)))
     steps = images // found
     why = f"{images:,} images give {steps:,} step{'s' * (steps != 1)} an epoch"
@@ -228,16 +243,13 @@ def _max_side(it: _Choice, size: int, channels: int, depth: int) -> int:
     return max(int(found), int(size))
 
 
-def _views(it: _Choice, size: int, channels: int, depth: int) -> ViewsConfig:
-    preset = _by_size(it, size)
-    whole = preset.views.image_size
-    # local crops keep their share of a global one
-    crops = tuple(
-        replace(crop, size=max(SMALLEST_CROP, 8 * round(crop.size * size / whole / 8)) if crop.size else 0)
-        for crop in preset.views.crops
-    )
+def _views(
+    it: _Choice, crops: tuple[CropConfig, ...], size: int, preset: str, channels: int, depth: int
+) -> ViewsConfig:
+    # a flip that InstDisc's script for CIFAR-10 has commented out is no reason to do without it
+    crops = tuple(replace(crop, hflip=crop.hflip or CropConfig().hflip) for crop in crops)
     blurred = any(crop.blur for crop in crops)
-    said = [f"as {_preset_name(preset, size)}, {'with' if blurred else 'without'} blur at {size} pixels"]
+    said = [f"as {preset}, {'with' if blurred else 'without'} blur at {size} pixels"]
     if channels != 3:
         crops = tuple(_colourless(crop) for crop in crops)
         said.append("no change of hue or saturation")
@@ -274,25 +286,9 @@ DECIDES = (
     "views.image_size",
     "backbone.name",
     "loop.batch_size",
+    "loop.accumulate",
     "loop.epochs",
 )
-
-
-def told(recipe: Recipe, chosen: Recipe, reasons: Mapping[str, str]) -> tuple[str, ...]:
-    """`KEY VALUE: why`, a line each, without what `recipe` has otherwise than it was `chosen`."""
-    now, before = plain(recipe), plain(chosen)
-    lines = []
-    for key, why in reasons.items():
-        value, other = (_at(values, key) for values in (now, before))
-        if value == other:
-            lines.append(f"{key}: {why}" if isinstance(value, list | dict) else f"{key} {value}: {why}")
-    return tuple(lines)
-
-
-def _at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
 
 
 # 12,500 colour photographs, a fifth of them for the test: what `unseen` supposes.
@@ -306,23 +302,3 @@ def unseen(presets: Mapping[str, Callable[[], Recipe]]) -> Recipe:
     """
     recipe, _ = folder(TYPICAL, this_machine(), presets)
     return replace(recipe, data=replace(recipe.data, source="DIR"))
-
-
-def with_backbone(
-    recipe: Recipe, name: str, presets: Mapping[str, Callable[[], Recipe]]
-) -> tuple[Recipe, dict[str, str]]:
-    """The recipe with another backbone, and {setting: why} for what changes with it.
-
-    Heads, batch and rate of a paper are those of its backbone; `tiny` brings the method's own. Another timm model keeps
-    the recipe's, which is all that is known.
-    """
-    recipe = replace(recipe, backbone=BackboneConfig(name=name))
-    if name != "tiny" or "scenes" not in presets:
-        return recipe, {}
-    small = presets["scenes"]()
-    loop = replace(recipe.loop, batch_size=small.loop.batch_size, accumulate=1)
-    why = "what tiny was measured with (docs/tiny.md); the preset's belongs to its own backbone"
-    before, after = plain(recipe.method), plain(small.method)
-    changed = [f"method.{key}" for key, value in after.items() if before[key] != value]
-    keys = ("loop.batch_size", "optim.base_lr", *changed)
-    return replace(recipe, method=small.method, optim=small.optim, loop=loop), dict.fromkeys(keys, why)

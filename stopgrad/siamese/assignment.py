@@ -26,6 +26,8 @@ class MultiCrop(Siamese):
     and DINO's code has it: where the projector has batch norm, global and local crops share its statistics."""
 
     def encode(self, views: Views, which: Sequence[int], backbone: nn.Module, projector: nn.Module) -> Vectors:
+        if not which:  # a target that has its views from the online branch asks for none
+            return {}
         h = super().encode(views, which, backbone, nn.Identity())
         return dict(zip(h, projector(torch.cat(list(h.values()))).chunk(len(h))))
 

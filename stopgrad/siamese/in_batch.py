@@ -49,7 +49,7 @@ class InBatch(Part):
 
 
 def info_nce_among_keys(query: Tensor, positive: Tensor, own: Tensor | None, temperature: float, first: int) -> Tensor:
-    """InfoNCE among the other view of all images; the own view has no negatives (MoCo v3, arXiv:2104.02057, eq. 1).
+    """InfoNCE among the other view of all images; the own view has no negatives (MoCo v3, arXiv:2104.02057).
 
     query [B, D] and positive [N, D] of any length (normalised here).  own: as in InBatch, not read.
     """

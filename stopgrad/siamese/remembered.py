@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stopgrad import rng
+from stopgrad import dist, rng
 from stopgrad.contracts import Clock, ConfigError
 from stopgrad.losses import info_nce, nce, non_parametric_softmax
 from stopgrad.losses.inputs import in_float32, widen
-from stopgrad.nn.memory import Bank, MovingAverage, Queue
+from stopgrad.nn.memory import Bank, Memory, Queue
 from stopgrad.siamese.family import Part, Siamese, Vectors
 from stopgrad.siamese.objectives import similarity
 from stopgrad.siamese.pairs import Pairs
@@ -102,8 +102,7 @@ class BankNCE(BankSoftmax):
     """The softmax over the bank by noise contrast: the own row against rows of images drawn uniformly, with
     replacement, the own one not left out (InstDisc, arXiv:1805.01978, eq. 7).
 
-    Z is estimated from the first step that is taken, the own rows included, and then kept. It is kept as the mean of
-    exp((similarity - 1) / temperature), which is at most 1 where Z itself would overflow.
+    Z is estimated from the first step that is taken, the own rows included, and then kept.
     """
 
     says = "NCE (bank, Z)"
@@ -111,18 +110,17 @@ class BankNCE(BankSoftmax):
     def __init__(self, bank: Bank, negatives: int, temperature: float, proximal: float = 0.0) -> None:
         super().__init__(bank, temperature, proximal)
         self.negatives = negatives
-        # a momentum of 1 never moves again: the first batches' mean over processes, frozen
-        self.normaliser = MovingAverage([1], momentum=1.0, first_batch_initialises=True)
+        self.normaliser = Normaliser()
 
     def compare(self, v: Tensor, own: Tensor, index: Tensor, clock: Clock) -> Tensor:
         positive = (v * own).sum(dim=1)  # [B]
         negatives = _similarities(v, self.bank.rows(self.drawn(index, clock)))  # [B, m]
         with torch.no_grad():
             every = torch.cat([positive.unsqueeze(1), negatives], dim=1)  # [B, 1 + m]
-            share = ((every - 1) / self.temperature).exp().mean().reshape(1)
-            self.normaliser.stage(share)
             images = len(self.bank.vectors)
-            log_z = math.log(images) + 1 / self.temperature + self.normaliser.with_batch(share).log()
+            batch = math.log(images) + log_mean_exp((every / self.temperature).flatten())
+            log_z = self.normaliser.with_batch(batch)
+            self.normaliser.stage(batch)
         return nce(positive, negatives, images, log_z, self.temperature)
 
     def drawn(self, index: Tensor, clock: Clock) -> Tensor:
@@ -138,6 +136,46 @@ class BankNCE(BankSoftmax):
     def discard(self) -> None:
         super().discard()
         self.normaliser.discard()
+
+
+class Normaliser(Memory):
+    """Log of the first step's Z, the mean over its micro-batches and processes; it never moves again.
+
+    A logarithm, since at low temperatures Z over- or underflows any float.
+    """
+
+    log_z: Tensor  # [1]
+    kept: Tensor  # bool: whether a step has been taken
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("log_z", torch.zeros(1))
+        self.register_buffer("kept", torch.tensor(False))
+        self._staged: list[Tensor] = []
+
+    @torch.no_grad()
+    def with_batch(self, log_z: Tensor) -> Tensor:
+        """What counts for one batch, [1]: what is kept, or its own over processes. log_z: scalar, this process's."""
+        return torch.where(self.kept, self.log_z, log_mean_exp(dist.gather(log_z.reshape(1))).to(self.log_z.dtype))
+
+    def stage(self, log_z: Tensor) -> None:
+        """log_z: scalar, of one batch of this process."""
+        self._staged.append(log_z.detach())
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        if self._staged:
+            self.log_z.copy_(self.with_batch(log_mean_exp(torch.stack(self._staged))))
+            self.kept.fill_(True)
+        self.discard()
+
+    def discard(self) -> None:
+        self._staged = []
+
+
+def log_mean_exp(x: Tensor) -> Tensor:
+    """log(mean(exp(x))) of x: [N], where exp(x) may be no float. Returns a scalar."""
+    return torch.logsumexp(x, dim=0) - math.log(len(x))
 
 
 def _unit(x: Tensor) -> Tensor:

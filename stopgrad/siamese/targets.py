@@ -14,9 +14,11 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from stopgrad import dist, rng
 from stopgrad.contracts import Clock, Views
+from stopgrad.nn.batch_norm import SplitBatchNorm
 from stopgrad.siamese.family import Part, Siamese, Vectors
 
 
@@ -111,7 +113,9 @@ class ShuffledMomentum(Momentum):
 
     @property
     def says(self) -> str:  # type: ignore[override]
-        return f"{super().says}, shuffled batch norm"
+        norms = [part for part in self.modules() if isinstance(part, _BatchNorm)]
+        split = any(isinstance(norm, SplitBatchNorm) and norm.splits > 1 for norm in norms)
+        return super().says + (", shuffled batch norm" if split or (norms and dist.world() > 1) else "")
 
     @torch.no_grad()
     def forward(self, views: Views, z: Vectors, online: Siamese, which: Sequence[int], clock: Clock) -> Vectors:

@@ -13,7 +13,7 @@ import timm
 import torch
 
 from stopgrad.assemble import api, begin
-from stopgrad.assemble.train import Finished, asked_beside, for_epochs
+from stopgrad.assemble.train import Finished, asked_beside
 from stopgrad.cli.show import print_scores
 from stopgrad.contracts import CheckpointError, ConfigError, MissingInputError, Preprocess
 from stopgrad.encoder import load_encoder, save_encoder
@@ -21,6 +21,7 @@ from stopgrad.nn import backbones
 from stopgrad.nn.backbones import build_backbone, pretrained
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.recipe.text import load as load_recipe
+from stopgrad.recipes.fitted import of_length
 from stopgrad.rundir import RunDir
 from stopgrad.training.progress import Progress
 from tests.training.small_run import SETTINGS
@@ -111,8 +112,8 @@ def test_rates_are_lowered_unless_the_user_says_and_every_change_has_its_reason(
     told, why = api.choose("simsiam/scenes", api.Options(init=init, epochs=40, settings=asked))
     assert (told.optim.base_lr, told.optim.warmup_epochs) == (0.3, 0)
     assert not any("tenth" in line or "warmup" in line for line in why)
-    assert for_epochs(recipe, 1).optim.warmup_epochs == 0.1
-    assert for_epochs(usual, 1).optim == usual.optim
+    assert of_length(recipe, 1)[0].optim.warmup_epochs == 0.1
+    assert of_length(usual, 1)[0].optim == usual.optim
 
 
 def test_the_size_of_the_weights_is_taken_and_another_may_be_asked_for(tmp_path: Path) -> None:

@@ -249,6 +249,14 @@ def test_check_shows_what_is_free_and_what_is_needed(folder: Path, monkeypatch: 
     assert machine.BESIDES < facts["run_bytes"] < 10 * machine.BESIDES
 
 
+def test_check_counts_a_row_of_the_bank_for_every_image(folder: Path) -> None:
+    recipe = api.compose("instdisc", api.Options(data=str(folder)))
+    found = preflight.check(str(folder), method="instdisc", timed=False, progress=Progress(quiet=True))
+    rows = machine.needed_bytes(recipe, found.facts["train"]) - machine.needed_bytes(recipe)
+    assert rows == (recipe.loop.keep_checkpoints + 1) * (found.facts["train"] - 1) * recipe.method.projector.dim * 4
+    assert found.facts["run_bytes"] == machine.needed_bytes(recipe, found.facts["train"])
+
+
 def cramped(monkeypatch: pytest.MonkeyPatch) -> str:
     free_is(monkeypatch, 10_000_000)
     return "runs/simsiam-photos: the run needs .* MB .* 10.0 MB are free; .*--out ELSEWHERE"

@@ -19,7 +19,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     return code, out, err
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["methods"], ["recipes"], ["methods", "simsiam"]])
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["recipes"], ["recipes", "byol/cifar10"]])
 def test_what_only_prints_does_not_import_torch(words: list[str]) -> None:
     code = (
         "import sys; from stopgrad.cli import run; code = run(sys.argv[1:], False);"
@@ -57,7 +57,7 @@ def test_what_only_prints_does_not_import_torch(words: list[str]) -> None:
         (["eval", "nowhere.safetensors", "--data", "scenes"], 66, "no such encoder"),
         (["eval", "weights.pth", "--data", "scenes"], 2, "other formats can run code"),
         (["diagnose", "nowhere"], 66, "no run there"),
-        (["methods", "simclr"], 2, "unknown method 'simclr'"),
+        (["methods", "simclrr"], 2, "unknown method 'simclrr'; did you mean 'simclr'"),
         (["recipes", "simsiam/scene"], 2, "did you mean 'simsiam/scenes'"),
     ],
 )

@@ -12,6 +12,7 @@ from stopgrad.methods.barlow_twins import BarlowTwinsConfig, barlow_twins
 from stopgrad.methods.settings import HeadConfig
 from stopgrad.recipes import barlow_twins as presets
 from stopgrad.siamese.family import Siamese
+from stopgrad.views.presets import PRESETS as VIEWS
 from tests.methods.toy import batch, clock, gradients, known, trunk
 
 
@@ -97,9 +98,16 @@ def test_a_weight_of_zero_is_an_error(name: str) -> None:
         BarlowTwinsConfig(**{name: 0.0})  # type: ignore[arg-type]
 
 
+def test_one_channel_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"projector.dim must be at least 2, got 1: .*; the paper uses 8192"):
+        BarlowTwinsConfig(projector=HeadConfig(layers=2, hidden=4, dim=1, output_norm="none"))
+
+
 def test_the_presets_are_the_papers() -> None:
     recipe = presets.imagenet()
     assert (recipe.loop.batch_size, recipe.loop.epochs, recipe.method.projector.dim) == (2048, 1000, 8192)  # type: ignore[attr-defined]
     assert recipe.optim.base_lr * recipe.optim.rate_1d == pytest.approx(0.0048)
     assert presets.cifar10().optim.name == "lars"
+    assert presets.cifar10().views.crops == VIEWS["byol_cifar"]
+    assert presets.cifar10().method.off_diagonal_weight == 0.0051  # type: ignore[attr-defined]  # solo-learn's
     assert presets.scenes().backbone.name == "tiny"

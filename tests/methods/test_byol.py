@@ -17,6 +17,7 @@ from stopgrad.recipes import byol as presets
 from stopgrad.siamese.family import Siamese
 from stopgrad.siamese.targets import Momentum
 from stopgrad.training.loop import micro_batches
+from stopgrad.views.presets import PRESETS as VIEWS
 from tests.methods.toy import batch, clock, known, trunk
 
 Rows = Sequence[Tensor]  # one vector an image
@@ -311,4 +312,5 @@ def test_the_presets_are_the_papers() -> None:
     assert (recipe.loop.epochs, recipe.loop.batch_size, recipe.optim.base_lr) == (100, 4096, 0.45)
     assert (recipe.optim.name, recipe.optim.exclude_1d, recipe.optim.trust_clip) == ("lars", True, False)
     assert presets.cifar10().optim.trust_clip
+    assert presets.cifar10().views.crops == VIEWS["byol_cifar"]
     assert presets.scenes().backbone.name == "tiny"

@@ -1,6 +1,7 @@
 """DINO against its paper's Algorithm 1, written out in loops; its centre, its schedules, its teacher."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from stopgrad.recipes import dino as presets
 from stopgrad.siamese.assignment import CentredCrossEntropy, SharedPrototypes
 from stopgrad.siamese.family import Siamese
 from stopgrad.siamese.pairs import pairs_of
+from stopgrad.views.presets import PRESETS as VIEWS
 from tests.methods.toy import Trunk, batch, clock, known, trunk
 
 K = 4
@@ -294,6 +296,14 @@ def test_every_setting_changes_what_is_computed(change: dict[str, Any]) -> None:
         ({"warmup_teacher_temperature": 0.0}, "method.warmup_teacher_temperature must be above 0, got 0.0"),
         ({"warmup_teacher_epochs": -1}, "method.warmup_teacher_epochs must be at least 0, got -1"),
         ({"frozen_epochs": -1}, "method.frozen_epochs must be at least 0, got -1"),
+        (
+            {"teacher_temperature": 0.03},
+            "warmup_teacher_temperature=0.04 is above teacher_temperature=0.03, .* --set method.warmup.*=0.03",
+        ),
+        (
+            {"warmup_teacher_temperature": 0.02, "warmup_teacher_epochs": 0},
+            "warmup_teacher_temperature=0.02 is read by nothing here; .* --set method.warmup_teacher_epochs=30",
+        ),
         ({"projector": {"output_norm": "batch"}}, "type --set method.projector.output_norm=none"),
     ],
     ids=str,
@@ -301,6 +311,18 @@ def test_every_setting_changes_what_is_computed(change: dict[str, Any]) -> None:
 def test_a_setting_out_of_range_is_an_error(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         build(DINOConfig, settings, "method")
+
+
+def test_prototypes_that_would_never_be_trained_are_an_error() -> None:
+    said = r"frozen_epochs=5 leaves nothing of loop.epochs=5: .* --set method.frozen_epochs=1, or"
+    with pytest.raises(ConfigError, match=said):
+        DINOConfig(frozen_epochs=5).check(replace(known(), epochs=5))
+    DINOConfig(frozen_epochs=4).check(replace(known(), epochs=5))
+    DINOConfig(frozen_epochs=5).check(known())  # nobody said how many there are
+
+
+def test_a_teacher_that_does_not_warm_up_may_be_as_cold_as_it_likes() -> None:
+    assert DINOConfig(teacher_temperature=0.02, warmup_teacher_epochs=0).teacher_temperature == 0.02
 
 
 def test_one_crop_is_an_error() -> None:
@@ -341,7 +363,7 @@ def test_a_restored_twin_goes_on_to_the_bit() -> None:
 
 def test_the_presets_have_the_rates_of_the_reference() -> None:
     vit, resnet, cifar = presets.imagenet(), presets.imagenet_resnet50(), presets.cifar10()
-    for recipe, peak, last in ((vit, 0.002, 1e-6), (resnet, 0.06, 1e-6), (cifar, 0.3, 0.0)):
+    for recipe, peak, last in ((vit, 0.001, 1e-6), (resnet, 0.06, 1e-6), (cifar, 0.3, 0.0)):
         rate = recipe.optim.peak_lr(recipe.loop.batch_size)
         assert rate == pytest.approx(peak)
         assert rate * recipe.optim.end == pytest.approx(last)
@@ -349,4 +371,27 @@ def test_the_presets_have_the_rates_of_the_reference() -> None:
     assert (vit.optim.clip_norm, vit.optim.clip_scope) == (3.0, "tensor")
     assert vit.known().crops == (224, 224, *(96,) * 8)
     assert {crop.scale for crop in resnet.views.crops} == {(0.14, 1.0), (0.05, 0.14)}
+    assert cifar.views.crops == VIEWS["byol_cifar"]
     assert presets.scenes().method.name == "dino"
+
+
+def test_the_presets_have_the_teachers_temperature_of_the_runs_they_quote() -> None:
+    """Constant in the README's commands; risen over solo-learn's former default of 50 epochs."""
+    for preset in (presets.imagenet, presets.imagenet_resnet50, presets.small):
+        method = preset().method
+        assert isinstance(method, DINOConfig)
+        assert (method.teacher_temperature, method.warmup_teacher_epochs) == (0.04, 0)
+    cifar = presets.cifar10().method
+    assert isinstance(cifar, DINOConfig)
+    assert (cifar.warmup_teacher_temperature, cifar.teacher_temperature) == (0.04, 0.07)
+    assert cifar.warmup_teacher_epochs == 50
+    assert presets.imagenet().loop.batch_size == 512
+
+
+def test_the_preset_for_small_sets_is_the_resnets_with_the_momentum_for_small_batches() -> None:
+    small, resnet = presets.small(), presets.imagenet_resnet50()
+    assert isinstance(small.method, DINOConfig)
+    assert (small.method.momentum, small.method.prototypes) == (0.9995, 4096)
+    assert small.views.crops == resnet.views.crops
+    assert (small.optim.name, small.optim.base_lr, small.optim.weight_decay) == ("sgd", 0.03, 1e-4)
+    assert small.optim.peak_lr(small.loop.batch_size) * small.optim.end == pytest.approx(1e-6)

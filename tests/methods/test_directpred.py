@@ -209,5 +209,7 @@ def test_the_presets_are_the_papers() -> None:
     assert isinstance(method, DirectPredConfig)
     assert (method.correlation_momentum, method.epsilon, method.target_momentum) == (0.3, 0.1, 0.996)
     assert presets.cifar10().optim.peak_lr(128) == pytest.approx(0.03)
+    for crop in presets.cifar10().views.crops:  # data/transforms.py
+        assert (crop.scale, crop.saturation, crop.hue, crop.blur) == ((0.08, 1.0), 0.4, 0.1, 0.0)
     assert (presets.imagenet().loop.epochs, presets.imagenet().optim.base_lr) == (300, 0.3)
     assert presets.scenes().backbone.name == "tiny"

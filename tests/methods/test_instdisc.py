@@ -163,14 +163,14 @@ def test_z_is_the_first_taken_steps_and_never_moves_again() -> None:
     normaliser = nce_of(method).normaliser
     method(batch(0, crops=1), clock(0))
     method.discard()
-    assert not normaliser.counts  # the step was not taken, the next one may measure
+    assert not normaliser.kept  # the step was not taken, the next one may measure
     method(batch(1, crops=1), clock(1))
     method.after_step(clock(1))
-    first = normaliser.value.clone()
+    first = normaliser.log_z.clone()
     steps(method, 3, start=2)
-    assert normaliser.counts
-    assert torch.equal(normaliser.value, first)
-    assert {"objective.normaliser.value", "objective.normaliser.counts"} <= set(method.state_dict())
+    assert normaliser.kept
+    assert torch.equal(normaliser.log_z, first)
+    assert {"objective.normaliser.log_z", "objective.normaliser.kept"} <= set(method.state_dict())
 
 
 def test_z_does_not_overflow_where_its_exponentials_do() -> None:
@@ -179,6 +179,24 @@ def test_z_does_not_overflow_where_its_exponentials_do() -> None:
     views = batch(crops=1)
     loss = method(Views((views.crops[0].float(),), views.index), clock()).loss
     assert loss.isfinite()
+
+
+@pytest.mark.parametrize("temperature", [0.005, 0.002])
+def test_z_does_not_vanish_where_all_rows_lie_opposite(temperature: float) -> None:
+    """exp(-2 / .005) is 0 in float32, and at .002 in float64: equal similarities cost the same wherever they lie."""
+    method = small(temperature=temperature).float()
+    opposite = torch.nn.functional.normalize(torch.ones(IMAGES, 3), dim=1)
+    bank_of(method).copy_(opposite)
+    with torch.no_grad():
+        method.get_parameter("projector.0.weight").zero_()
+        method.get_parameter("projector.0.bias").fill_(-1.0)
+    views = batch(crops=1)
+    expected = math.log(M + 1) + M * math.log(1 + 1 / M)
+    for step in range(2):  # with the batch's own Z, and with the one that is kept
+        loss = method(Views((views.crops[0].float(),), views.index), clock(step)).loss
+        assert loss.item() == pytest.approx(expected, abs=1e-3)
+        method.after_step(clock(step))
+        bank_of(method).copy_(opposite)
 
 
 def test_images_are_drawn_evenly_with_replacement_and_alike_in_any_batch() -> None:
@@ -226,6 +244,7 @@ def test_every_setting_changes_what_is_computed(change: dict[str, Any]) -> None:
         ({"temperature": 0.0}, "method.temperature must be above 0, got 0.0; the paper uses 0.07"),
         ({"negatives": -1}, "method.negatives must be at least 0, got -1; the paper uses 4096"),
         ({"bank_momentum": 1.1}, r"method.bank_momentum must be in \[0, 1\], got 1.1; the paper uses 0"),
+        ({"projector": replace(HEAD, hidden=64)}, "projector.hidden=64 is read between layers, .*projector.layers=2"),
         ({"proximal": -0.5}, "method.proximal must be at least 0, got -0.5; use 0, the paper prints no number"),
     ],
 )
@@ -285,3 +304,10 @@ def test_the_presets_take_the_codes_bank_whose_numbers_they_quote() -> None:
     assert InstDiscConfig().bank_momentum == 0.0
     assert presets.cifar10().optim.peak_lr(128) == pytest.approx(0.03)
     assert presets.imagenet().optim.peak_lr(256) == pytest.approx(0.03)
+
+
+def test_the_preset_for_small_sets_has_cifars_loss_and_imagenets_crop() -> None:
+    small, cifar = presets.small(), presets.cifar10()
+    assert (small.method, small.optim) == (cifar.method, cifar.optim)
+    assert (small.method.negatives, small.method.temperature) == (0, 0.1)  # type: ignore[attr-defined]
+    assert small.views == presets.imagenet().views

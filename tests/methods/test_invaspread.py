@@ -190,6 +190,15 @@ def test_every_setting_changes_what_is_computed() -> None:
     assert all(a != b for i, a in enumerate(found) for b in found[:i])
 
 
+@pytest.mark.parametrize("setting", [{"hidden": 256}, {"norm": "batch"}], ids=str)
+def test_what_stands_between_layers_is_refused_for_one_layer(setting: dict[str, Any]) -> None:
+    (name,) = setting
+    said = rf"projector\.{name}={setting[name]} is read between layers, and invaspread's projector has 1; .* --set"
+    with pytest.raises(ConfigError, match=said):
+        build(InvaSpreadConfig, {"projector": setting}, "method")
+    build(InvaSpreadConfig, {"projector": {**setting, "layers": 2}}, "method")
+
+
 def test_a_temperature_of_0_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"method.temperature must be above 0, got 0; the paper uses 0.1"):
         InvaSpreadConfig(temperature=0)
@@ -244,4 +253,7 @@ def test_the_presets_have_the_published_rates() -> None:
     assert cifar10.optim.peak_lr(cifar10.loop.batch_size) == pytest.approx(0.03)
     assert [round(share * cifar10.loop.epochs) for share, _ in cifar10.optim.steps] == [120, 160, 200]
     assert presets.imagenet().optim.peak_lr(256) == pytest.approx(0.03)
+    for crop in cifar10.views.crops:  # demo_seen.py
+        assert (crop.scale, crop.hflip, crop.grayscale, crop.blur) == ((0.2, 1.0), 0.5, 0.2, 0.0)
+        assert (crop.jitter, crop.brightness, crop.contrast, crop.saturation, crop.hue) == (1.0, 0.4, 0.4, 0.4, 0.4)
     assert presets.scenes().method.name == "invaspread"

@@ -16,7 +16,7 @@ from stopgrad.nn.batch_norm import SplitBatchNorm, statistics
 from stopgrad.recipes import moco as presets
 from stopgrad.siamese.family import Siamese
 from stopgrad.siamese.remembered import InfoNCE
-from tests.methods.toy import batch, clock, gradients, known
+from tests.methods.toy import batch, clock, gradients, known, trunk
 
 LINEAR = HeadConfig(layers=1, dim=3, norm="none", output_norm="none")
 KEYS, B = 14, 6  # no multiple of the batch: the queue wraps within a step
@@ -294,6 +294,30 @@ def test_the_batch_an_error_proposes_is_accepted() -> None:
     fits(MoCoV1Config(bn_splits=5), batch_size=100)
 
 
+def test_a_vit_has_no_batch_norm_whose_groups_need_a_batch() -> None:
+    fits(MoCoV1Config(bn_splits=8), batch_size=100, backbone="vit_tiny_patch16_224")
+    normed = MoCoV2Config(projector=replace(MoCoV2Config().projector, norm="batch"))
+    for config, backbone in ((normed, "vit_tiny_patch16_224"), (MoCoV1Config(), "resnet50")):
+        with pytest.raises(ConfigError, match="groups need equally many images"):
+            fits(config, batch_size=100, backbone=backbone)
+
+
+def test_shuffling_is_named_where_it_changes_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    shuffles = {splits: small(bn_splits=splits).parts()["target"].endswith("shuffled batch norm") for splits in (1, 2)}
+    assert shuffles == {1: False, 2: True}
+    without = moco(trunk(), MoCoV1Config(projector=LINEAR, queue_size=KEYS, bn_splits=2), known())
+    method = small(bn_splits=1)
+    monkeypatch.setattr(dist, "world", lambda: 2)
+    assert method.parts()["target"] == "momentum 0.9, shuffled batch norm"
+    assert without.parts()["target"] == "momentum 0.999"
+
+
+def test_a_width_between_layers_is_refused_for_one_layer_alone_and_not_for_v2s_study_of_one() -> None:
+    with pytest.raises(ConfigError, match=r"hidden=64 is read between layers, and moco_v1's .*projector\.layers=2"):
+        MoCoV1Config(projector=replace(LINEAR, hidden=64))
+    assert MoCoV2Config(projector=replace(LINEAR, hidden=64)).projector.layers == 1
+
+
 def test_one_view_is_an_error() -> None:
     with pytest.raises(ConfigError, match="moco_v1 compares 2 views, got 1; add one"):
         fits(MoCoV1Config(), crops=(32,))
@@ -350,3 +374,12 @@ def test_the_presets_are_the_papers_and_the_demos() -> None:
     assert presets.imagenet_v1().optim.peak_lr(256) == pytest.approx(0.03)
     assert presets.cifar10_v2().optim.peak_lr(512) == pytest.approx(0.06)
     assert [share * 200 for share, _ in presets.imagenet_v1().optim.steps] == [120, 160]
+
+
+def test_the_presets_for_small_sets_have_the_demos_queue_and_momentum() -> None:
+    for small, large in ((presets.small_v1(), presets.imagenet_v1()), (presets.small_v2(), presets.imagenet_v2())):
+        method = small.method
+        assert isinstance(method, MoCoV1Config | MoCoV2Config)
+        assert (method.queue_size, method.momentum) == (4096, 0.99)
+        assert replace(method, queue_size=65536, momentum=0.999) == large.method
+        assert (small.optim, small.views) == (large.optim, large.views)

@@ -19,6 +19,7 @@ from stopgrad.recipes import moco_v3 as presets
 from stopgrad.siamese.family import Siamese, Vectors
 from stopgrad.siamese.in_batch import InBatch, info_nce_among_keys
 from stopgrad.siamese.pairs import pairs_of
+from stopgrad.views.presets import PRESETS as VIEWS
 
 SMALL: dict[str, Any] = {"projector": {"hidden": 12, "dim": 6}, "predictor_hidden": 5}
 MULTI_CROP = (16, 16, 8)
@@ -327,6 +328,7 @@ def test_the_presets_have_the_published_rates() -> None:
     assert vit.optim.peak_lr(vit.loop.batch_size) == pytest.approx(1.5e-4 * 16)
     assert (vit.optim.name, vit.optim.weight_decay, vit.optim.exclude_1d) == ("adamw", 0.1, False)
     assert presets.cifar10().optim.trust_clip
+    assert presets.cifar10().views.crops == VIEWS["byol_cifar"]
     assert presets.scenes().method.name == "moco_v3"
 
 

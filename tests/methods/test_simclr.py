@@ -20,6 +20,7 @@ from stopgrad.recipes import simclr as presets
 from stopgrad.siamese.family import Siamese, Vectors
 from stopgrad.siamese.in_batch import InBatch
 from stopgrad.siamese.pairs import pairs_of
+from stopgrad.views.presets import PRESETS as VIEWS
 
 SMALL: dict[str, Any] = {"projector": {"layers": 2, "hidden": 12, "dim": 6, "norm": "none", "output_norm": "none"}}
 MULTI_CROP = (16, 16, 8)
@@ -281,6 +282,8 @@ def test_every_setting_changes_what_is_computed() -> None:
         ({"predictor_hidden": 0}, r"method.predictor_hidden must be at least 1, got 0"),
         ({"target_momentum": 1.5}, r"method.target_momentum must be in \[0, 1\], got 1.5"),
         ({"target": "bank"}, r"method.target.*bank"),
+        ({"target_momentum": 0.9}, r"target_momentum=0.9 is read by nothing here; .* --set method.target=momentum"),
+        ({"predictor_hidden": 64}, r"predictor_hidden=64 is read by nothing here; .* --set method.predictor=mlp"),
     ],
 )
 def test_a_setting_that_means_nothing_is_refused(change: dict[str, Any], message: str) -> None:
@@ -346,3 +349,5 @@ def test_the_presets_have_the_published_rates() -> None:
     assert cifar10.optim.peak_lr(cifar10.loop.batch_size) == pytest.approx(2.0)  # README: 1.0 for 256
     assert presets.scenes().method.name == "simclr"
     assert [crop.hue for crop in imagenet.views.crops] == [0.2, 0.2]  # strength 1
+    assert [crop.hue for crop in cifar10.views.crops] == [0.1, 0.1]  # 1/2
+    assert cifar10.views.crops == VIEWS["simclr_cifar"]

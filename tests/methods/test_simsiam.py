@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from stopgrad.contracts import ConfigError
+from stopgrad.methods.simsiam import SimSiamConfig
 from tests.methods.small import HEAD, small
 from tests.methods.test_contract import train_steps
 
@@ -33,6 +35,12 @@ def test_every_setting_of_simsiam_changes_what_is_computed(change: dict[str, Any
     reference = {"target": "momentum"} if "target_momentum" in change else {}
     changed, as_it_was = small("simsiam", **change), small("simsiam", **reference)
     assert train_steps(changed, "simsiam", range(3)) != train_steps(as_it_was, "simsiam", range(3))
+
+
+def test_a_momentum_without_a_slow_copy_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"target_momentum=0.9 is read by nothing here; .* method.target=momentum"):
+        SimSiamConfig(target_momentum=0.9)
+    assert SimSiamConfig(target_momentum=0.9, target="momentum").target_momentum == 0.9
 
 
 def test_the_predictors_rate_is_constant_only_when_asked() -> None:

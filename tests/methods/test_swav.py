@@ -2,6 +2,7 @@
 
 import math
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from stopgrad.recipe.typed import build
 from stopgrad.recipes import swav as presets
 from stopgrad.siamese.assignment import SwappedAssignment
 from stopgrad.siamese.family import Siamese
+from stopgrad.views.presets import PRESETS as VIEWS
 from tests.methods.toy import batch, clock, known, trunk
 
 K = 4
@@ -253,6 +255,35 @@ def test_a_setting_out_of_range_is_an_error(settings: dict[str, Any], said: str)
         build(SwAVConfig, settings, "method").check(known())
 
 
+@pytest.mark.parametrize(
+    ("settings", "epochs", "said"),
+    [
+        ({"frozen_epochs": 1}, 1, "frozen_epochs=1 leaves nothing of loop.epochs=1: .* --set method.frozen_epochs=0"),
+        (
+            {"queue_size": 12, "queue_from_epoch": 8},
+            8,
+            "queue_from_epoch=8 leaves nothing of loop.epochs=8: .* --set method.queue_from_epoch=4, or .*queue_size=0",
+        ),
+    ],
+)
+def test_what_a_run_would_be_over_before_is_an_error(settings: dict[str, Any], epochs: int, said: str) -> None:
+    config = build(SwAVConfig, settings, "method")
+    with pytest.raises(ConfigError, match=said):
+        config.check(replace(known(), epochs=epochs))
+    config.check(replace(known(), epochs=epochs + 1))
+    config.check(known())  # nobody said how many there are
+
+
+def test_without_a_queue_it_does_not_matter_when_it_would_begin() -> None:
+    SwAVConfig().check(replace(known(), epochs=2))
+
+
+def test_no_crop_is_no_forward() -> None:
+    """What a target asks for whose views all come from the online branch."""
+    method = small()
+    assert method.encode(batch(), [], method.backbone, method.projector) == {}
+
+
 def test_one_crop_is_an_error() -> None:
     with pytest.raises(ConfigError, match="swav compares 2 views, got 1"):
         SwAVConfig().check(known(1))
@@ -356,4 +387,12 @@ def test_the_presets_have_the_rates_of_the_released_scripts() -> None:
     assert best.known().crops == (224, 224, 96, 96, 96, 96, 96, 96)
     assert cheap.known().crops == (160, 160, 96, 96, 96, 96)
     assert not best.optim.exclude_1d
+    assert {crop.scale for crop in cheap.views.crops} == {(0.14, 1.0), (0.05, 0.14)}
+    assert cifar.views.crops == VIEWS["swav_cifar"]
     assert presets.scenes().method.queue_size == 0  # type: ignore[attr-defined]
+
+
+def test_the_preset_for_small_sets_is_the_papers_for_small_batches() -> None:
+    small, cheap = presets.small(), presets.imagenet_small()
+    assert (small.method, small.optim, small.views) == (cheap.method, cheap.optim, cheap.views)
+    assert small.method.queue_size == 3840  # type: ignore[attr-defined]

@@ -94,3 +94,12 @@ def test_the_presets_take_the_codes_reading_whose_numbers_they_quote() -> None:
     for preset in (presets.scenes, presets.cifar10, presets.imagenet):
         assert preset().method.reading == "code"  # type: ignore[attr-defined]
     assert VICRegConfig().reading == "paper"
+
+
+def test_the_cifar_preset_weighs_as_solo_learn_whose_variance_is_not_halved() -> None:
+    recipe = presets.cifar10()
+    method = recipe.method
+    assert isinstance(method, VICRegConfig)
+    assert (method.invariance, method.variance / 2, method.covariance) == (25, 25, 1)
+    for crop in recipe.views.crops:
+        assert (crop.scale, crop.saturation, crop.blur, crop.solarize) == ((0.2, 1.0), 0.2, 0.0, 0.1)

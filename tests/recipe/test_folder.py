@@ -192,3 +192,14 @@ def test_a_folder_with_a_name_that_yaml_would_read_is_looked_at_too(gray_folder:
     recipe, why = api.choose("simsiam", api.Options(data=str(odd)))
     assert (recipe.data.source, recipe.data.channels) == (str(odd), 1)
     assert why
+
+
+def test_batch_norms_groups_fit_twelve_images_and_the_micro_batches_of_the_user(gray_folder: Path) -> None:
+    asked = ("loop.batch_size=64", "loop.accumulate=4")
+    split = api.compose("moco_v2/folder", api.Options(data=str(gray_folder), settings=asked))
+    assert split.method.bn_splits == 1  # type: ignore[attr-defined]
+    for i in range(12, 200):
+        (gray_folder / f"{i}.jpg").unlink()
+    few, why = api.choose("moco_v2", api.Options(data=str(gray_folder)))
+    assert (few.loop.batch_size, few.method.bn_splits) == (8, 1)  # type: ignore[attr-defined]
+    assert any(line.startswith("method.bn_splits 1: a group of 8 for batch norm") for line in why)

@@ -57,7 +57,7 @@ def test_the_presets_are_the_papers() -> None:
         ("method: simsiam\nloop: {epochs: 1.5}\n", r"loop\.epochs: needs a whole number, got 1\.5"),
         ("method: simsiam\nloop: [1]\n", r"line 2: loop: needs settings"),
         ("method: simsam\n", r"unknown method 'simsam'; did you mean 'simsiam'"),
-        ("seed: 1\n", r"method: needs a name; allowed: simsiam"),
+        ("seed: 1\n", r"method: needs a name; allowed: barlow_twins, byol, .*, vicreg"),
         ("method: {name: simsiam, target: shard}\n", r"'shard' is not a choice; did you mean 'shared'.*stop_gradient"),
         ("method: simsiam\nlop: {}\n", r"line 2: lop: unknown setting; did you mean 'loop'"),
         ("method: simsiam\nviews: {crops: [{scale: [1]}]}\n", r"views\.crops\.0\.scale: needs 2 values, got 1"),
@@ -118,7 +118,7 @@ def test_overrides_reach_every_depth_and_1e_3_is_a_number() -> None:
         ("views.crops.7.blur=1", "'7' is no position; allowed: 0 to 1"),
         ("seed.x=1", "'seed' is a single value"),
         ("optim.base_lr=", "needs a number, got ''"),
-        ("method.name=byol", "unknown method 'byol'"),
+        ("method.name=byoll", "unknown method 'byoll'; did you mean 'byol'"),
     ],
 )
 def test_a_wrong_override_says_what_is_allowed(assignment: str, message: str) -> None:

@@ -1,4 +1,7 @@
-"""The settings refuse what can't be drawn, and the presets are the table of methods-siamese.md, 0.3, to the letter."""
+"""The settings refuse what can't be drawn, and the presets are the table of methods-siamese.md, 0.3, to the letter.
+
+Those for CIFAR are solo-learn's files and SimCLR's appendix B.9.
+"""
 
 import dataclasses
 import subprocess
@@ -93,6 +96,9 @@ STRONG = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
 TABLE = {
     "moco_v2": [law((0.2, 1.0), 0.5)] * 2,
     "moco_v2_cifar": [law((0.2, 1.0), 0.0)] * 2,
+    "simclr_cifar": [law((0.08, 1.0), 0.0, interpolation="bicubic")] * 2,
+    "byol_cifar": [law((0.08, 1.0), 0.0, **CUBIC), law((0.08, 1.0), 0.0, solarize=0.2, **CUBIC)],
+    "swav_cifar": [law((0.08, 1.0), 0.5, interpolation="bicubic", **STRONG)] * 2,
     "byol": [law((0.08, 1.0), 1.0, **CUBIC), law((0.08, 1.0), 0.1, solarize=0.2, **CUBIC)],
     "moco_v3": [law((0.08, 1.0), 1.0, saturation=0.2), law((0.08, 1.0), 0.1, solarize=0.2, saturation=0.2)],
     "moco_v3_resnet": [law((0.2, 1.0), 1.0, saturation=0.2), law((0.2, 1.0), 0.1, solarize=0.2, saturation=0.2)],
