@@ -5,8 +5,9 @@ byol_trainer.py (predictor_reg corr and directcopy, balance_type boost_scale).
 As the reference has it: features enter the correlation matrix F neither normalised nor centred, the first batch is F,
 the eigenvalues of F are divided by the largest before eq. 18, and the predictor is set after the optimiser's step and
 before the target follows; until then it is a linear layer with random weights. The weight of the old F is 0.3.
-Differs from the reference: the target begins as the network itself instead of from another seed; batch norm in the
-projector has a scale and an offset, which the code for CIFAR-10 and STL-10 leaves out. Multi-crop is an addition.
+Differs from the reference: the target begins as the network itself instead of from another seed. Batch norm in the
+projector has a scale and an offset, BYOL's; the code for CIFAR-10 and STL-10 leaves them out, and so does the CIFAR-10
+preset. Multi-crop is an addition.
 """
 
 from __future__ import annotations

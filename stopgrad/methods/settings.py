@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from stopgrad.contracts import ConfigError, Known
 
-HiddenNorm = Literal["batch", "layer", "none"]
+HiddenNorm = Literal["batch", "batch_no_affine", "layer", "none"]
 OutputNorm = Literal["batch_no_affine", "batch", "layer", "none"]
 
 

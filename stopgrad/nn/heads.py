@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HiddenNorm = Literal["batch", "layer", "none"]
+HiddenNorm = Literal["batch", "batch_no_affine", "layer", "none"]
 OutputNorm = Literal["batch_no_affine", "batch", "layer", "none"]
 Activation = Literal["relu", "gelu"]
 

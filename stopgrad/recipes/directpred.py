@@ -29,7 +29,10 @@ def cifar10() -> Recipe:
     """ResNet-18, 100 epochs, batch 128, the rate never decayed. Expected: 85.21 linear (DirectPred, table 8, which has
     89.52 after 500 epochs); needs a GPU."""
     return on_cifar10(
-        DirectPredConfig(projector=HeadConfig(layers=2, hidden=512, dim=128, output_norm="none"), output_bias=True),
+        DirectPredConfig(
+            projector=HeadConfig(layers=2, hidden=512, dim=128, norm="batch_no_affine", output_norm="none"),
+            output_bias=True,
+        ),
         OptimConfig(base_lr=0.06, weight_decay=4e-4, end=1.0),
         epochs=100,
         batch_size=128,
