@@ -6,7 +6,7 @@ from stopgrad.methods.barlow_twins import BarlowTwinsConfig
 from stopgrad.methods.settings import HeadConfig
 from stopgrad.optim.config import OptimConfig
 from stopgrad.recipe import Recipe
-from stopgrad.recipes.base import on_cifar10, on_imagenet, on_scenes
+from stopgrad.recipes.base import on_cifar10, on_imagenet, on_scenes, solo_learn_lars
 from stopgrad.views.presets import PRESETS
 
 
@@ -23,15 +23,7 @@ def cifar10() -> Recipe:
     paper has no CIFAR-10."""
     return on_cifar10(
         BarlowTwinsConfig(projector=HeadConfig(layers=3), off_diagonal_weight=0.0051, loss_weight=0.1),
-        OptimConfig(
-            name="lars",
-            base_lr=0.3,
-            weight_decay=1e-4,
-            exclude_1d=True,
-            trust=0.02,
-            trust_clip=True,
-            warmup_epochs=10,
-        ),
+        solo_learn_lars(0.3, 1e-4),
         epochs=1000,
         batch_size=256,
         crops=PRESETS["byol_cifar"],

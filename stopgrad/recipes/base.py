@@ -49,6 +49,19 @@ def on_cifar10(
     )
 
 
+def solo_learn_lars(base_lr: float, weight_decay: float) -> OptimConfig:
+    """The optimiser of solo-learn's CIFAR recipes (scripts/pretrain/cifar), whose rate and decay are each method's."""
+    return OptimConfig(
+        name="lars",
+        base_lr=base_lr,
+        weight_decay=weight_decay,
+        exclude_1d=True,
+        trust=0.02,
+        trust_clip=True,
+        warmup_epochs=10,
+    )
+
+
 def on_imagenet(
     method: MethodConfig,
     optim: OptimConfig,

@@ -6,7 +6,7 @@ from stopgrad.methods.byol import BYOLConfig
 from stopgrad.methods.settings import HeadConfig
 from stopgrad.optim.config import OptimConfig
 from stopgrad.recipe import Recipe
-from stopgrad.recipes.base import on_cifar10, on_imagenet, on_scenes
+from stopgrad.recipes.base import on_cifar10, on_imagenet, on_scenes, solo_learn_lars
 from stopgrad.views.presets import PRESETS
 
 
@@ -31,15 +31,7 @@ def cifar10() -> Recipe:
     paper has no CIFAR-10."""
     return on_cifar10(
         BYOLConfig(target_momentum=0.99),
-        OptimConfig(
-            name="lars",
-            base_lr=1.0,
-            weight_decay=1e-5,
-            exclude_1d=True,
-            trust=0.02,
-            trust_clip=True,
-            warmup_epochs=10,
-        ),
+        solo_learn_lars(1.0, 1e-5),
         epochs=1000,
         batch_size=256,
         crops=PRESETS["byol_cifar"],

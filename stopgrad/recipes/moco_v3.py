@@ -7,7 +7,7 @@ from stopgrad.methods.settings import HeadConfig
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.optim.config import OptimConfig
 from stopgrad.recipe import Recipe
-from stopgrad.recipes.base import on_cifar10, on_imagenet, on_scenes
+from stopgrad.recipes.base import on_cifar10, on_imagenet, on_scenes, solo_learn_lars
 from stopgrad.views.presets import PRESETS
 
 
@@ -32,15 +32,7 @@ def cifar10() -> Recipe:
     """
     return on_cifar10(
         MoCoV3Config(temperature=0.2),
-        OptimConfig(
-            name="lars",
-            base_lr=0.3,
-            weight_decay=1e-6,
-            exclude_1d=True,
-            trust=0.02,
-            trust_clip=True,
-            warmup_epochs=10,
-        ),
+        solo_learn_lars(0.3, 1e-6),
         epochs=1000,
         batch_size=256,
         crops=PRESETS["byol_cifar"],

@@ -9,7 +9,7 @@ from stopgrad.methods.swav import SwAVConfig
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.optim.config import OptimConfig
 from stopgrad.recipe import Recipe
-from stopgrad.recipes.base import on_cifar10, on_imagenet, on_scenes
+from stopgrad.recipes.base import on_cifar10, on_imagenet, on_scenes, solo_learn_lars
 from stopgrad.views.presets import PRESETS
 
 _GLOBALS, _LOCALS = PRESETS["swav"][:2], PRESETS["swav"][2:]
@@ -43,15 +43,7 @@ def cifar10() -> Recipe:
     """
     return on_cifar10(
         SwAVConfig(queue_size=3840, queue_from_epoch=50, frozen_epochs=2),
-        OptimConfig(
-            name="lars",
-            base_lr=0.6,
-            weight_decay=1e-6,
-            exclude_1d=True,
-            trust=0.02,
-            trust_clip=True,
-            warmup_epochs=10,
-        ),
+        solo_learn_lars(0.6, 1e-6),
         epochs=1000,
         batch_size=256,
         crops=PRESETS["swav_cifar"],

@@ -6,7 +6,7 @@ from stopgrad.methods.settings import HeadConfig
 from stopgrad.methods.vicreg import VICRegConfig
 from stopgrad.optim.config import OptimConfig
 from stopgrad.recipe import Recipe
-from stopgrad.recipes.base import on_cifar10, on_imagenet, on_scenes
+from stopgrad.recipes.base import on_cifar10, on_imagenet, on_scenes, solo_learn_lars
 from stopgrad.views.config import CropConfig
 from stopgrad.views.presets import PRESETS
 
@@ -31,15 +31,7 @@ def cifar10() -> Recipe:
     return on_cifar10(
         # solo-learn's variance is 25 times the sum over both views, the released code's half of that
         VICRegConfig(projector=HeadConfig(layers=3, output_norm="none"), variance=50.0, reading="code"),
-        OptimConfig(
-            name="lars",
-            base_lr=0.3,
-            weight_decay=1e-4,
-            exclude_1d=True,
-            trust=0.02,
-            trust_clip=True,
-            warmup_epochs=10,
-        ),
+        solo_learn_lars(0.3, 1e-4),
         epochs=1000,
         batch_size=256,
         crops=(CIFAR_CROP, CIFAR_CROP),
