@@ -241,3 +241,19 @@ def test_without_a_network_the_hub_is_not_asked_again_and_again(monkeypatch: pyt
     monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": "http://proxy"})
     with backbones._from_cache_where_offline():
         assert not constants.HF_HUB_OFFLINE
+
+
+def test_weights_to_begin_from_reach_the_momentum_copy_too() -> None:
+    import torch
+
+    from stopgrad.assemble.build import build_method
+
+    def start(backbone: torch.nn.Module) -> None:
+        with torch.no_grad():
+            for parameter in backbone.parameters():
+                parameter.fill_(0.5)
+
+    method = build_method(api.compose("byol/scenes", api.Options()), 100, start)
+    copies = list(method.target.target_backbone.parameters())  # type: ignore[union-attr, operator]
+    assert copies
+    assert all(bool((parameter == 0.5).all()) for parameter in copies)

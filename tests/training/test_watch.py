@@ -153,3 +153,28 @@ def test_a_collapse_is_measured_within_200_steps_whatever_the_batch(batch: int) 
 def test_a_run_gets_its_pace_before_its_first_step() -> None:
     recipe = resolve(override(recipe_named("simsiam/scenes"), ["loop.batch_size=128"]), torch.device("cpu"))
     assert (recipe.watch.every_steps, recipe.watch.knn_every_steps) == (140, 280)
+
+
+def test_a_watch_takes_nothing_from_the_runs_random_numbers() -> None:
+    """A backbone with dropout or stochastic depth draws while it is watched; how often must not change a run."""
+    from types import SimpleNamespace
+
+    from stopgrad.contracts import Clock
+    from stopgrad.training.watch import Watch
+
+    watch = Watch.__new__(Watch)
+    watch.method = torch.nn.Linear(1, 1)  # type: ignore[assignment]
+    watch.config, watch.labelled, watch.recipe = WatchConfig(every_steps=1, knn_every_steps=1), None, {}
+    watch.history, watch.facts = None, {}
+    watch.run = SimpleNamespace(read_log=list)  # type: ignore[assignment]
+    drawn: list[Tensor] = []
+
+    def measure() -> dict[str, float]:
+        drawn.append(torch.rand(3))
+        return {"std_ratio": 1.0}
+
+    watch.measure = measure  # type: ignore[method-assign]
+    before = torch.get_rng_state()
+    watch(Clock(1, 10, 5), dict)
+    assert len(drawn) == 1
+    assert torch.equal(torch.get_rng_state(), before)
