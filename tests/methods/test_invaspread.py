@@ -9,41 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from stopgrad import dist
-from stopgrad.contracts import Clock, ConfigError, Known, Views
+from stopgrad.contracts import ConfigError, Known
 from stopgrad.losses import instance_spreading, instance_spreading_queries
 from stopgrad.methods.invaspread import InvaSpreadConfig, invaspread
-from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.batch_norm import statistics
-from stopgrad.nn.config import BackboneConfig
 from stopgrad.recipe.typed import build
 from stopgrad.recipes import invaspread as presets
 from stopgrad.siamese.family import Siamese, Vectors
 from stopgrad.siamese.in_batch import InBatch
 from stopgrad.siamese.pairs import pairs_of
+from tests.methods.in_batch import backbone, batch, clock, known, vectors
 
-CLOCK = Clock(0, 10, 5)
-B, LR = 4, 0.05
+CLOCK = clock(0)
+LR = 0.05
 
 
 def small(**changes: Any) -> Siamese:
-    torch.manual_seed(0)
-    backbone = build_backbone(BackboneConfig(width=8), 3, 16, seed=0)
-    for module in backbone.modules():  # the zero scale would hide what stands before it
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-    known = Known(crops=(16, 16), batch_size=B, accumulate=1, backbone="tiny", images=16)
-    return invaspread(backbone, build(InvaSpreadConfig, {"projector": {"dim": 6}, **changes}), known).double()
-
-
-def batch(step: int) -> Views:
-    generator = torch.Generator().manual_seed(step)
-    tensors = tuple(torch.randn(B, 3, 16, 16, generator=generator, dtype=torch.float64) for _ in range(2))
-    return Views(tensors, torch.arange(B))
-
-
-def vectors(seed: int = 0, n: int = 5) -> Vectors:
-    generator = torch.Generator().manual_seed(seed)
-    return {v: torch.randn(n, 6, generator=generator, dtype=torch.float64) for v in range(2)}
+    return invaspread(backbone(), build(InvaSpreadConfig, {"projector": {"dim": 6}, **changes}), known()).double()
 
 
 def compared(vectors: Vectors, temperature: float = 0.5) -> float:

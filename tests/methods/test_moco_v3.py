@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stopgrad import dist
-from stopgrad.contracts import Clock, ConfigError, Known, Views
+from stopgrad.contracts import ConfigError, Known, Views
 from stopgrad.methods.moco_v3 import MoCoV3Config, moco_v3
 from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.batch_norm import statistics
@@ -20,35 +20,15 @@ from stopgrad.siamese.family import Siamese, Vectors
 from stopgrad.siamese.in_batch import InBatch, info_nce_among_keys
 from stopgrad.siamese.pairs import pairs_of
 from stopgrad.views.presets import PRESETS as VIEWS
+from tests.methods.in_batch import B, backbone, batch, clock, known, vectors
 
 SMALL: dict[str, Any] = {"projector": {"hidden": 12, "dim": 6}, "predictor_hidden": 5}
 MULTI_CROP = (16, 16, 8)
-B, LR = 4, 0.1
-
-
-def clock(step: int) -> Clock:
-    return Clock(step, 10, 5)
+LR = 0.1
 
 
 def small(crops: tuple[int, ...] = (16, 16), **changes: Any) -> Siamese:
-    torch.manual_seed(0)
-    backbone = build_backbone(BackboneConfig(width=8), 3, 16, seed=0)
-    for module in backbone.modules():  # the zero scale would hide what stands before it
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-    known = Known(crops=crops, batch_size=B, accumulate=1, backbone="tiny", images=16)
-    return moco_v3(backbone, build(MoCoV3Config, {**SMALL, **changes}), known).double()
-
-
-def batch(step: int, crops: tuple[int, ...] = (16, 16)) -> Views:
-    generator = torch.Generator().manual_seed(step)
-    tensors = tuple(torch.randn(B, 3, side, side, generator=generator, dtype=torch.float64) for side in crops)
-    return Views(tensors, torch.arange(B))
-
-
-def vectors(seed: int = 0, n: int = 6) -> Vectors:
-    generator = torch.Generator().manual_seed(seed)
-    return {v: torch.randn(n, 6, generator=generator, dtype=torch.float64) for v in range(2)}
+    return moco_v3(backbone(), build(MoCoV3Config, {**SMALL, **changes}), known(crops)).double()
 
 
 def compared(p: Vectors, t: Vectors, temperature: float) -> float:
@@ -75,7 +55,7 @@ def test_the_least_that_two_images_can_lose_is_for_opposite_keys() -> None:
 
 
 def test_neither_length_nor_order_matters_and_the_queries_own_view_is_no_negative() -> None:
-    p, t = vectors(0), vectors(1)
+    p, t = vectors(0, n=6), vectors(1, n=6)
     expected = pytest.approx(compared(p, t, 0.5), abs=1e-12)
     order = torch.tensor([3, 0, 4, 2, 1, 5])
     assert compared({v: 7 * x for v, x in p.items()}, {v: 3 * x for v, x in t.items()}, 0.5) == expected
@@ -184,7 +164,7 @@ def test_three_steps_are_algorithm_1_written_as_loops(case: str) -> None:
 
 
 def test_processes_with_a_part_of_the_batch_each_have_the_loss_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    p, t = vectors(0), vectors(1)
+    p, t = vectors(0, n=6), vectors(1, n=6)
     losses = []
     for rank in range(3):
         rows = slice(2 * rank, 2 * rank + 2)

@@ -9,47 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from stopgrad import dist
-from stopgrad.contracts import Clock, ConfigError, Known, Views
+from stopgrad.contracts import ConfigError, Known, Views
 from stopgrad.losses import nt_xent, nt_xent_queries
 from stopgrad.methods.simclr import SimCLRConfig, simclr
-from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.batch_norm import statistics
-from stopgrad.nn.config import BackboneConfig
 from stopgrad.recipe.typed import build
 from stopgrad.recipes import simclr as presets
 from stopgrad.siamese.family import Siamese, Vectors
 from stopgrad.siamese.in_batch import InBatch
 from stopgrad.siamese.pairs import pairs_of
 from stopgrad.views.presets import PRESETS as VIEWS
+from tests.methods.in_batch import B, backbone, batch, clock, known, vectors
 
 SMALL: dict[str, Any] = {"projector": {"layers": 2, "hidden": 12, "dim": 6, "norm": "none", "output_norm": "none"}}
 MULTI_CROP = (16, 16, 8)
-B, LR = 4, 0.1
-
-
-def clock(step: int) -> Clock:
-    return Clock(step, 10, 5)
+LR = 0.1
 
 
 def small(crops: tuple[int, ...] = (16, 16), **changes: Any) -> Siamese:
-    torch.manual_seed(0)
-    backbone = build_backbone(BackboneConfig(width=8), 3, 16, seed=0)
-    for module in backbone.modules():  # the zero scale would hide what stands before it
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-    known = Known(crops=crops, batch_size=B, accumulate=1, backbone="tiny", images=16)
-    return simclr(backbone, build(SimCLRConfig, {**SMALL, **changes}), known).double()
-
-
-def batch(step: int, crops: tuple[int, ...] = (16, 16)) -> Views:
-    generator = torch.Generator().manual_seed(step)
-    tensors = tuple(torch.randn(B, 3, side, side, generator=generator, dtype=torch.float64) for side in crops)
-    return Views(tensors, torch.arange(B))
-
-
-def vectors(seed: int = 0, n: int = 5, views: int = 2) -> Vectors:
-    generator = torch.Generator().manual_seed(seed)
-    return {v: torch.randn(n, 6, generator=generator, dtype=torch.float64) for v in range(views)}
+    return simclr(backbone(), build(SimCLRConfig, {**SMALL, **changes}), known(crops)).double()
 
 
 def compared(vectors: Vectors, temperature: float = 0.5) -> float:
