@@ -27,6 +27,9 @@ CASES: dict[str, dict[str, Any]] = {
     "invaspread with detached keys": {"detach_keys": True},
     "moco_v2 in more groups": {"bn_splits": 4, "queue_size": 40},
     "moco_v1 with a queue that wraps": {"queue_size": 17},
+    # with a queue of one batch, the second step's codes are made with the first's features
+    "swav with a queue": {"queue_size": 12},
+    "swav with gradient through its codes": {"codes": "flow", "queue_size": 12},
     "instdisc with the full softmax": {"negatives": 0, "bank_momentum": 0.5, "proximal": 0.3},
     "directpred by DirectCopy": {"form": "directcopy"},
     "byol without its slow copy": {"target": "stop_gradient"},

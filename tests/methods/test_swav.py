@@ -1,15 +1,12 @@
 """SwAV against section 3 of its paper, written out in loops; its queue, its frozen prototypes, its processes."""
 
 import math
-import socket
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as td
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 
 from stopgrad.contracts import ConfigError, Views
 from stopgrad.methods.settings import HeadConfig
@@ -322,50 +319,6 @@ def test_a_restored_twin_goes_on_to_the_bit_with_full_queues_or_emptied_ones() -
     assert train(used, range(4)) == train(method, range(4))
     twin.load_state_dict(method.state_dict())
     assert train(twin, range(4, 7)) == train(method, range(4, 7))
-
-
-def shared_steps(rank: int, world: int, steps: range, method: Siamese) -> dict[str, Any]:
-    """Losses, gradients and the state at the end, when each process has its slice of every batch."""
-    optimiser = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
-    found: dict[str, Any] = {"losses": [], "gradients": []}
-    for step in steps:
-        views = batch(step)
-        mine = slice(6 * rank // world, 6 * (rank + 1) // world)
-        loss = method(Views(tuple(crop[mine] for crop in views.crops), views.index[mine]), clock(step)).loss
-        optimiser.zero_grad()
-        loss.backward()
-        mean = loss.detach().clone()
-        for shared in [mean, *(p.grad for p in method.parameters() if p.grad is not None)] if world > 1 else []:
-            td.all_reduce(shared)
-            shared /= world
-        found["losses"].append(mean)
-        found["gradients"] += [p.grad.clone() for p in method.parameters() if p.grad is not None]
-        method.before_step(clock(step))
-        optimiser.step()
-        method.after_step(clock(step))
-    return {**found, "state": method.state_dict()}
-
-
-CASES: list[dict[str, Any]] = [{}, {"codes": "flow"}, QUEUED, {"codes": "flow", **QUEUED}]
-
-
-def _process(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    td.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    found = [shared_steps(rank, 2, range(4, 9), small(**case)) for case in CASES]
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    td.destroy_process_group()
-
-
-def test_two_processes_with_half_a_batch_each_do_what_one_does(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(_process, (port, str(tmp_path)), nprocs=2)  # type: ignore[attr-defined,no-untyped-call]
-    alone = [shared_steps(0, 1, range(4, 9), small(**case)) for case in CASES]
-    for rank in range(2):
-        together = torch.load(tmp_path / f"{rank}.pt")
-        torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-10)
 
 
 def test_the_switchboard_says_what_stands_where() -> None:
