@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +66,16 @@ class Views:
             tuple(crop.to(device, non_blocking=non_blocking) for crop in self.crops),
             self.index.to(device, non_blocking=non_blocking),
         )
+
+
+class Maker(Protocol):
+    """Turns one batch after another into views; drawn from the run's seed, the epoch and each sample's index alone."""
+
+    def __call__(self, batch: Batch) -> Views: ...
+
+    def close(self) -> None:
+        """Ends its threads, where it has any."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,8 @@ class Preprocess:
     The shorter side is brought to image_size / crop_fraction (antialiased), the centre square of image_size is cut,
     pixels are scaled to [0, 1] (8 bits by 255, 16 bits by 65535), then (x - mean) / std a channel.
     """
+
+    kind: ClassVar[str] = "image"  # of samples; media.KINDS has them all
 
     image_size: int  # pixels
     channels: int = 3

@@ -16,6 +16,7 @@ FLOORS = [
     ["nn", "method", "rundir", "diagnose"],
     ["siamese", "views"],
     ["data"],
+    ["media"],
     ["methods", "eval", "encoder", "reporting"],
     ["training"],
     ["recipe"],
@@ -76,7 +77,15 @@ def test_no_file_is_longer_than_400_lines() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["stopgrad", "stopgrad.contracts", "stopgrad.rng", "stopgrad.views", "stopgrad.eval", "stopgrad.encoder"],
+    [
+        "stopgrad",
+        "stopgrad.contracts",
+        "stopgrad.rng",
+        "stopgrad.views",
+        "stopgrad.media",
+        "stopgrad.eval",
+        "stopgrad.encoder",
+    ],
 )
 def test_what_must_start_fast_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; assert 'torch' not in sys.modules, 'torch was imported'"

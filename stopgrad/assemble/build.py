@@ -16,10 +16,11 @@ from torch import nn
 
 from stopgrad import dist, rng
 from stopgrad.assemble.begin import load_start
-from stopgrad.contracts import Images, Preprocess, Views
+from stopgrad.contracts import Images, Maker, Views
 from stopgrad.data.listing import cores
 from stopgrad.data.loader import Loader, Subset, hold_out
 from stopgrad.data.sources import Data
+from stopgrad.media import AnyPreprocess, medium_of
 from stopgrad.method import Method
 from stopgrad.methods import method_named
 from stopgrad.nn.backbones import build_backbone, check_sizes
@@ -31,8 +32,6 @@ from stopgrad.rundir import RunDir
 from stopgrad.training.loop import Job
 from stopgrad.training.progress import Progress
 from stopgrad.training.watch import Labelled, Watch
-from stopgrad.views.maker import ViewMaker
-from stopgrad.views.preprocess import preprocess_of
 
 # Settings that change neither a bit of the weights nor a line of the log, so a resumed run may change them.
 FREE_TO_CHANGE = {
@@ -119,7 +118,8 @@ def build_method(recipe: Recipe, images: int, start: Callable[[nn.Module], None]
 
 
 def fresh_backbone(recipe: Recipe, seed: int) -> nn.Module:
-    return build_backbone(recipe.backbone, recipe.data.channels, recipe.views.image_size, seed)
+    medium = medium_of(recipe.views)
+    return build_backbone(recipe.backbone, *medium.input(medium.preprocess(recipe.data, recipe.views)), seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +127,9 @@ class Built:
     """A run ready for its first step."""
 
     job: Job
-    maker: ViewMaker
+    maker: Maker
     watch: Watch
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
 
 
 def build_job(
@@ -141,7 +141,8 @@ def build_job(
     write: Callable[[Mapping[str, Any]], None],
 ) -> Built:
     """Everything the loop needs. Raises DataError where there are fewer images than one batch."""
-    preprocess = preprocess_of(recipe.views, recipe.data.channels, recipe.data.depth)
+    medium = medium_of(recipe.views)
+    preprocess = medium.preprocess(recipe.data, recipe.views)
     kept, held = split_held(data.train, recipe)
     start = partial(load_start, recipe=recipe, run=run, preprocess=preprocess) if recipe.backbone.init else None
     method = build_method(recipe, len(kept), start).to(device)
@@ -156,10 +157,9 @@ def build_job(
             parallel = nn.parallel.DistributedDataParallel(method, broadcast_buffers=False)
     bf16 = recipe.loop.precision == "bf16"
     loader = Loader(kept, recipe.loop.batch_size, recipe.seed, rank=dist.rank(), world=dist.world())
-    channels, threads = recipe.data.channels, recipe.loop.view_threads
-    maker = ViewMaker(recipe.views, channels, recipe.seed, device, threads)
-    pair = dataclasses.replace(recipe.views, crops=(recipe.views.crops * 2)[:2])  # all that is watched
-    two_views = ViewMaker(pair, channels, recipe.seed, device, 1)
+    threads = recipe.loop.view_threads
+    maker = medium.maker(recipe.views, preprocess, recipe.seed, device, threads)
+    two_views = medium.maker(recipe.views.watched(), preprocess, recipe.seed, device, 1)
     labelled = None
     if kept.labels is not None:
         bank = rng.permutation(len(kept), recipe.seed, epoch=1, purpose=rng.WATCH)[: recipe.watch.knn_bank]

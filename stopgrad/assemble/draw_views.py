@@ -14,8 +14,8 @@ from stopgrad import rng
 from stopgrad.assemble.api import Options, choose
 from stopgrad.assemble.train import measured
 from stopgrad.contracts import ConfigError
-from stopgrad.data import open_data
 from stopgrad.data.probe import this_machine
+from stopgrad.media import medium_of
 from stopgrad.recipe import Recipe
 from stopgrad.rundir import write_bytes
 from stopgrad.training.progress import Progress
@@ -50,7 +50,7 @@ def draw_views(
     recipe, reasons = choose(method, options or Options(), minutes)
     for line in reasons:
         progress.say(f"  {line}")
-    data = open_data(recipe.data, recipe.views.image_size, progress=progress.reading)
+    data = medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading)
     recipe = measured(recipe, data, progress)
     # Drawn on the CPU also where training draws on a GPU: the same law and the same parameters.
     views = dataclasses.replace(recipe.views, executor="exact" if recipe.views.executor == "exact" else "cpu")

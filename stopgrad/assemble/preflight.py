@@ -22,12 +22,13 @@ from stopgrad.assemble.api import Options, choose, folder_for
 from stopgrad.assemble.build import pick_device, resolve, split_held
 from stopgrad.assemble.rehearse import Cost, rehearse
 from stopgrad.contracts import DataError, Images, StopgradError, StorageError
-from stopgrad.data import BadFile, BadFilesError, Data, open_data
+from stopgrad.data import BadFile, BadFilesError, Data
 from stopgrad.data.concerns import concerns
 from stopgrad.data.duplicates import Groups, exact_groups, looks, near_groups
 from stopgrad.data.listing import cores
 from stopgrad.data.loader import Loader
 from stopgrad.data.pack import PackedImages, cache_root
+from stopgrad.media import medium_of
 from stopgrad.recipe import Recipe
 from stopgrad.recipes.folder import STEPS_CPU, STEPS_GPU
 from stopgrad.rundir import RunDir, as_size, free_bytes
@@ -75,7 +76,7 @@ def check(
     found = Preflight()
     recipe, reasons = choose(method, options, minutes)
     try:
-        data = open_data(recipe.data, recipe.views.image_size, progress=progress.reading)
+        data = medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading)
     except BadFilesError as error:
         found.error = error
         found.section("Images", *_bad_lines(error.bad))

@@ -131,12 +131,12 @@ def fill_gallery(run: RunDir, progress: Progress | None) -> None:
         return
     from stopgrad.assemble.api import load
     from stopgrad.assemble.build import pick_device
-    from stopgrad.data import open_data
+    from stopgrad.media import medium_of
 
     recipe = load_recipe(run.recipe)
     try:
         encoder = load(run.path)
-        data = open_data(recipe.data, recipe.views.image_size, progress=progress.reading if progress else None)
+        data = medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading if progress else None)
     except StopgradError as error:
         say_failed(run, progress, error)
         return

@@ -22,10 +22,10 @@ from stopgrad.assemble.report import at_the_end, keep_gallery
 from stopgrad.contracts import DataError, InterruptedRunError, MissingInputError, Result, StopgradError
 from stopgrad.data import Data, open_data, write_bad_files
 from stopgrad.data.concerns import concerns
-from stopgrad.data.statistics import measure
 from stopgrad.diagnose import Diagnosis, diagnose
 from stopgrad.encoder import Encoder, save_encoder
 from stopgrad.eval import PROTOCOL, Other, evaluate
+from stopgrad.media import medium_of
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump, load
 from stopgrad.recipe.typed import plain
@@ -141,14 +141,9 @@ def asked_beside(run: RunDir, recipe: Recipe, progress: Progress) -> dict[str, O
 
 
 def measured(recipe: Recipe, data: Data, progress: Progress) -> Recipe:
-    """The recipe with the mean and std of its training images written out, where it leaves them to be measured."""
-    if recipe.views.mean:
-        return recipe
-    found = measure(data.train, recipe.data.channels)
-    for note in found.notes:
-        progress.say(note)
-    progress.say(f"views.mean and views.std measured on {found.images:,} training images")
-    return dataclasses.replace(recipe, views=dataclasses.replace(recipe.views, mean=found.mean, std=found.std))
+    """The recipe with what it leaves to be found in the training samples written out, as their mean and std."""
+    views = medium_of(recipe.views).settled(recipe.data, recipe.views, data, progress.say)
+    return recipe if views is recipe.views else dataclasses.replace(recipe, views=views)
 
 
 @contextlib.contextmanager
@@ -169,7 +164,7 @@ def nobody(line: Mapping[str, Any]) -> None:
 def open_source(run: RunDir, recipe: Recipe, progress: Progress) -> Data:
     """The recipe's data; what is wrong with single files goes to bad_files.csv whether or not the run can start."""
     try:
-        data = open_data(recipe.data, recipe.views.image_size, progress=progress.reading)
+        data = medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading)
     except DataError as error:
         if run.writes:
             write_bad_files(getattr(error, "bad", ()), run.bad_files)

@@ -15,7 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from stopgrad.contracts import CheckpointError, ConfigError, MissingInputError, Preprocess
+from stopgrad.contracts import CheckpointError, ConfigError, MissingInputError
+from stopgrad.media import AnyPreprocess, medium_of, preprocess_from_dict
 from stopgrad.nn.backbones import build_backbone, of_one_size
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.rundir import write_bytes
@@ -29,7 +30,7 @@ class Encoder:
     """A trained backbone with what it wants its images turned into. Call it with [B, C, S, S] that is preprocessed."""
 
     backbone: nn.Module
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     config: BackboneConfig
 
     @property
@@ -49,14 +50,14 @@ class Encoder:
 
     def fresh(self, seed: int) -> nn.Module:
         """The same architecture, randomly initialised: the baseline to be beaten."""
-        return build_backbone(self.config, self.preprocess.channels, self.preprocess.image_size, seed)
+        return build_backbone(self.config, *medium_of(self.preprocess).input(self.preprocess), seed)
 
     def of_one_size(self) -> Encoder:
         """The same function of images of `preprocess.image_size` alone: what a graph is exported from."""
         return replace(self, backbone=of_one_size(self.backbone, self.config.name))
 
 
-def save_encoder(path: Path, backbone: nn.Module, config: BackboneConfig, preprocess: Preprocess) -> None:
+def save_encoder(path: Path, backbone: nn.Module, config: BackboneConfig, preprocess: AnyPreprocess) -> None:
     """Write the encoder whole or not at all."""
     write_bytes(path, encoder_bytes(Encoder(backbone, preprocess, config)))
 
@@ -90,11 +91,11 @@ def load_encoder(path: Path) -> Encoder:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error})") from error
     try:
         config = BackboneConfig.from_description(described["backbone"])
-        preprocess = Preprocess.from_dict(described["preprocess"])
+        preprocess = preprocess_from_dict(described["preprocess"])
         # before anything is made of that size: a few bytes could ask for all memory there is
         if config.name == "tiny" and (found := tensors["stem.weight"].shape[:2]) != (config.width, preprocess.channels):
             raise ConfigError(f"width and channels are {config.width} and {preprocess.channels}, of weights {found}")
-        backbone = build_backbone(config, preprocess.channels, preprocess.image_size, seed=0)
+        backbone = build_backbone(config, *medium_of(preprocess).input(preprocess), seed=0)
         backbone.load_state_dict(tensors)
     except (ConfigError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: weights and description do not fit ({str(error).splitlines()[0]})") from error

@@ -1,8 +1,8 @@
 """Evaluation: what a frozen backbone's features are worth, beside raw pixels and beside the same backbone untrained.
 
-`config` says how, `extract` turns images into features, `neighbours`, `probes` and `labelfree` score them,
+`config` says how, `extract` turns samples into features, `neighbours`, `probes` and `labelfree` score them,
 `suite` holds the table EVALS and runs it, `table` lays the rows side by side. Letters in shapes: N bank,
-Q queries, P images with two views, D features, K neighbours, C classes.
+Q queries, P samples with two views, D features, K neighbours, C classes.
 
 Everything takes a backbone, never a method, and nothing here is ever chosen by looking at the test split. Settings
 import without torch; what needs it is imported when it is first used.
@@ -17,7 +17,7 @@ from stopgrad.eval.table import columns, rows
 from stopgrad.lazy import later
 
 if TYPE_CHECKING:
-    from stopgrad.eval.extract import features, measure_batch_norm, pixels
+    from stopgrad.eval.extract import features, measure_batch_norm, without_network
     from stopgrad.eval.neighbours import knn, knn_top1
     from stopgrad.eval.probes import linear_lbfgs, linear_sgd
     from stopgrad.eval.suite import EVALS, Other, evaluate
@@ -35,8 +35,8 @@ __all__ = [
     "linear_lbfgs",
     "linear_sgd",
     "measure_batch_norm",
-    "pixels",
     "rows",
+    "without_network",
 ]
 
 __getattr__ = later(
@@ -47,10 +47,10 @@ __getattr__ = later(
         "evaluate": "suite",
         "features": "extract",
         "measure_batch_norm": "extract",
-        "pixels": "extract",
         "knn": "neighbours",
         "knn_top1": "neighbours",
         "linear_lbfgs": "probes",
         "linear_sgd": "probes",
+        "without_network": "extract",
     },
 )

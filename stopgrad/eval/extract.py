@@ -1,29 +1,26 @@
-"""Images -> features: of a frozen backbone, of an untrained one whose batch norm has been measured, of raw pixels.
+"""Samples -> features: of a frozen backbone, of an untrained one whose batch norm has been measured, of no network.
 
-Images come in the order of their split, through the test transform. A backbone is put into eval mode for the forward
+Samples come in the order of their split, through the test transform. A backbone is put into eval mode for the forward
 and every module gets its own mode back after; parameters and buffers do not change (a test hashes them).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stopgrad import rng
-from stopgrad.contracts import DataError, Images, Preprocess
-from stopgrad.views import preprocess_batch
+from stopgrad.contracts import DataError, Images
+from stopgrad.media import AnyPreprocess, medium_of
 
-Encode = Callable[[Tensor], Tensor]  # images [B, C, S, S] -> [B, D], float32, on the CPU
+Encode = Callable[[Tensor], Tensor]  # what an encoder takes, [B, ...] -> [B, D], float32, on the CPU
 
-PIXELS_SIDE = 32  # raw pixels are averaged down to this side: 3 * 32 * 32 numbers an image at most
 BATCH_NORM_IMAGES = 4096  # training images looked at; twice as many move no statistic by more than a few percent
 
 
@@ -46,26 +43,16 @@ def frozen(backbone: nn.Module, device: torch.device, bf16: bool = False) -> Ite
             module.training = training
 
 
-def as_pixels(images: Tensor) -> Tensor:
-    """[B, C, S, S] -> [B, D]: the pixels themselves, averaged down so that D <= 3 * 32 * 32."""
-    side = pixels_side(images.shape[1], images.shape[2])
-    small = F.adaptive_avg_pool2d(images.float(), side) if side < max(images.shape[2:]) else images.float()
-    return small.flatten(1).cpu()
-
-
-def pixels_side(channels: int, size: int) -> int:
-    return max(1, min(size, PIXELS_SIDE, math.isqrt(3 * PIXELS_SIDE**2 // channels)))
-
-
 def through(
-    encode: Encode, images: Images, index: NDArray[np.int64], preprocess: Preprocess, batch_size: int, threads: int
+    encode: Encode, images: Images, index: NDArray[np.int64], preprocess: AnyPreprocess, batch_size: int, threads: int
 ) -> Tensor:
     """The images at `index` [N], through the test transform and `encode`: [N, D], float32, on the CPU."""
     if len(index) == 0:
         raise DataError("evaluation: the split has no images; give --data with at least one image in each split")
     out: Tensor | None = None
+    clean = medium_of(preprocess).clean
     for start in range(0, len(index), batch_size):
-        part = encode(preprocess_batch(images.take(index[start : start + batch_size]), preprocess, threads))
+        part = encode(clean(images.take(index[start : start + batch_size]), preprocess, threads))
         if out is None:  # filled in place, so that a large bank is never held twice
             out = part.new_empty(len(index), *part.shape[1:])
         out[start : start + len(part)] = part
@@ -76,7 +63,7 @@ def through(
 def features(
     backbone: nn.Module,
     images: Images,
-    preprocess: Preprocess,
+    preprocess: AnyPreprocess,
     *,
     device: torch.device | str,
     batch_size: int = 256,
@@ -88,16 +75,17 @@ def features(
         return through(encode, images, np.arange(len(images)), preprocess, batch_size, threads)
 
 
-def pixels(images: Images, preprocess: Preprocess, *, batch_size: int = 256, threads: int = 2) -> Tensor:
-    """The baseline without a network: [N, D] pixels after the test transform, averaged down to 32 x 32 or less."""
-    return through(as_pixels, images, np.arange(len(images)), preprocess, batch_size, threads)
+def without_network(images: Images, preprocess: AnyPreprocess, *, batch_size: int = 256, threads: int = 2) -> Tensor:
+    """The baseline without a network, raw pixels of images: [N, D], float32, on the CPU, in the split's order."""
+    encode = medium_of(preprocess).raw(preprocess).encode
+    return through(encode, images, np.arange(len(images)), preprocess, batch_size, threads)
 
 
 @torch.no_grad()
 def measure_batch_norm(
     backbone: nn.Module,
     images: Images,
-    preprocess: Preprocess,
+    preprocess: AnyPreprocess,
     *,
     device: torch.device | str,
     batch_size: int = 256,
@@ -124,6 +112,6 @@ def measure_batch_norm(
             layer.training = True
         batches = min(-(-len(order) // batch_size), len(order) // 2)
         for part in np.array_split(order, batches):
-            encode(preprocess_batch(images.take(part), preprocess, threads))
+            encode(medium_of(preprocess).clean(images.take(part), preprocess, threads))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

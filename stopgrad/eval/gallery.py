@@ -29,12 +29,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from stopgrad import rng
-from stopgrad.contracts import Batch, DataError, Images, Preprocess
+from stopgrad.contracts import Batch, DataError, Images
 from stopgrad.data.duplicates import looks, near_groups
 from stopgrad.eval.extract import frozen
 from stopgrad.eval.search import nearest
+from stopgrad.media import AnyPreprocess, AnyViews, medium_of
 from stopgrad.rundir import write_bytes
-from stopgrad.views import ViewMaker, ViewsConfig, preprocess_batch
 
 if TYPE_CHECKING:
     from stopgrad.data import Data
@@ -83,8 +83,8 @@ def write_gallery(
     folder: Path,
     backbone: nn.Module,
     data: Data,
-    preprocess: Preprocess,
-    views: ViewsConfig,
+    preprocess: AnyPreprocess,
+    views: AnyViews,
     *,
     seed: int,
     device: torch.device | str,
@@ -98,7 +98,7 @@ def write_gallery(
     """
     pool = look(backbone, data, preprocess, seed, torch.device(device), threads)
     shown = min(SHOWN, len(pool.index))
-    stretch = stretch_for(pool.small, sixteen_bits(data.test))
+    stretch = stretch_for(pool.small, preprocess.depth == 16)
     near, found = neighbours(pool.features[:shown])
     groups = alike(pool)
     strange = outliers(pool.features)
@@ -141,30 +141,26 @@ def write_gallery(
 
 
 def look(
-    backbone: nn.Module, data: Data, preprocess: Preprocess, seed: int, device: torch.device, threads: int
+    backbone: nn.Module, data: Data, preprocess: AnyPreprocess, seed: int, device: torch.device, threads: int
 ) -> Pool:
     """Up to POOL images through the test transform and the backbone; test images come first."""
     test = rng.permutation(len(data.test), seed, 2, rng.EVAL)[:SHOWN]
     train = rng.permutation(len(data.train), seed, 3, rng.EVAL)[: POOL - len(test)]
-    side = min(SIDE, preprocess.image_size)
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (preprocess.mean, preprocess.std))
+    medium = medium_of(preprocess)
+    side = min(SIDE, medium.input(preprocess)[1])
     features, small = [], []
     with frozen(backbone.to(device), device) as encode:
         for images, order in ((data.test, test), (data.train, train)):
             for start in range(0, len(order), BATCH):
-                x = preprocess_batch(images.take(order[start : start + BATCH]), preprocess, threads)  # [B, C, S, S]
+                x = medium.clean(images.take(order[start : start + BATCH]), preprocess, threads)
                 features.append(encode(x))
-                seen = F.interpolate(x * std + mean, size=side, mode="bilinear", antialias=True)
+                seen = medium.pictures(x, preprocess, side)  # [B, C, S, S]
                 small.append(seen[:, :3].permute(0, 2, 3, 1).numpy().astype(np.float16))
     vectors = torch.cat(features)
     if not bool(torch.isfinite(vectors).all()):
         raise DataError("gallery: the features are not finite, so the encoder's training diverged; nothing to show")
     split = ["test"] * len(test) + ["train"] * len(train)
     return Pool(split, np.concatenate([test, train]), F.normalize(vectors.float(), dim=1), np.concatenate(small))
-
-
-def sixteen_bits(images: Images) -> bool:
-    return bool(images[0].dtype != np.uint8)
 
 
 def stretch_for(small: NDArray[Any], deep: bool) -> Stretch:
@@ -270,7 +266,7 @@ def pca(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def view_sheet(
-    images: Images, views: ViewsConfig, preprocess: Preprocess, stretch: Stretch, seed: int, device: torch.device
+    images: Images, views: AnyViews, preprocess: AnyPreprocess, stretch: Stretch, seed: int, device: torch.device
 ) -> tuple[list[list[NDArray[np.uint8]]], list[str], str]:
     """(tiles by row, what each column is, a note): the test transform of some images, then views as training has them.
 
@@ -278,21 +274,19 @@ def view_sheet(
     """
     chosen = rng.permutation(len(images), seed, 2, rng.EVAL)[:SHEET_IMAGES]
     samples = images.take(chosen)
-    maker = ViewMaker(views, preprocess.channels, seed, device, 1)
+    medium = medium_of(preprocess)
+    maker = medium.maker(views, preprocess, seed, device, 1)
     try:
-        epochs = (0, 1) if len(views.crops) <= SHEET_VIEWS // 2 else (0,)
+        epochs = (0, 1) if len(views.sides) <= SHEET_VIEWS // 2 else (0,)
         crops = [crop for epoch in epochs for crop in maker(Batch(samples, chosen, epoch=epoch)).crops]
     finally:
         maker.close()
-    columns = [f"view {1 + i % len(views.crops)}" for i in range(len(crops))][:SHEET_VIEWS]
-    tiles = [preprocess_batch(samples, preprocess), *(crop.float().cpu() for crop in crops[:SHEET_VIEWS])]
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (preprocess.mean, preprocess.std))
+    columns = [f"view {1 + i % len(views.sides)}" for i in range(len(crops))][:SHEET_VIEWS]
+    tiles = [medium.clean(samples, preprocess), *(crop.cpu() for crop in crops[:SHEET_VIEWS])]
     pictures = []
     for tile in tiles:
-        mode = "nearest" if tile.shape[2] <= SHEET_SIDE else "bilinear"
-        flags = {} if mode == "nearest" else {"antialias": True}
-        sized = F.interpolate((tile * std + mean).contiguous(), size=SHEET_SIDE, mode=mode, **flags)
-        pictures.append(stretch(sized[:, :3].permute(0, 2, 3, 1).numpy()))  # [R, S, S, 3]
+        seen = medium.pictures(tile, preprocess, SHEET_SIDE)
+        pictures.append(stretch(seen[:, :3].permute(0, 2, 3, 1).numpy()))  # [R, S, S, 3]
     rows = [[framed(picture[row]) for picture in pictures] for row in range(len(chosen))]
     hidden = len(crops) - len(columns)
     return rows, ["as the encoder sees it", *columns], f"{hidden} further views are not shown" if hidden else ""

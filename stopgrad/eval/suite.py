@@ -1,9 +1,10 @@
 """Every evaluation, of one encoder, beside its baselines: the table, and what runs it.
 
-Several encoders answer the same questions about the same images: the trained backbone; the same backbone
-untrained, its batch norm measured on training images, as the mean of several seeds; the raw pixels; and whatever other
-encoders the caller names, each through its own preprocessing. The test split reports and never selects: the one choice
-there is (the strength of a probe's penalty) is made inside the training split, and the weights are those handed in.
+Several encoders answer the same questions about the same samples: the trained backbone; the same backbone
+untrained, its batch norm measured on training images, as the mean of several seeds; the samples without a network (raw
+pixels of images); and whatever other encoders the caller names, each through its own preprocessing. The test split
+reports and never selects: the one choice there is (the strength of a probe's penalty) is made inside the training
+split, and the weights are those handed in.
 
 To add an evaluation: a function (Encoded, Task) -> rows in a file of its own, and a line in EVALS.
 """
@@ -21,13 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stopgrad import rng
-from stopgrad.contracts import Batch, ConfigError, DataError, Preprocess, Result
+from stopgrad.contracts import Batch, DataError, Maker, Result
 from stopgrad.eval import labelfree, neighbours, probes
 from stopgrad.eval.config import PROTOCOL, EvalConfig
-from stopgrad.eval.extract import BATCH_NORM_IMAGES, Encode, as_pixels, frozen, measure_batch_norm, pixels_side, through
-from stopgrad.eval.table import BASELINE, PIXELS, RANDOM
+from stopgrad.eval.extract import BATCH_NORM_IMAGES, Encode, frozen, measure_batch_norm, through
+from stopgrad.eval.table import BASELINE, RANDOM
 from stopgrad.eval.task import Encoded, Task, standardiser
-from stopgrad.views import ViewMaker, ViewsConfig
+from stopgrad.media import AnyPreprocess, AnyViews, medium_of
 
 if TYPE_CHECKING:
     from stopgrad.data import Data
@@ -45,7 +46,7 @@ class Other:
     """An encoder that is scored beside the one in question: its rows are `baseline_KEY_*`."""
 
     backbone: nn.Module
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     told: str  # what it is, in words, for the protocol
 
 
@@ -54,20 +55,22 @@ class _Reader:
     """The images of one evaluation, read again for every encoder, so that memory holds no more than one batch."""
 
     data: Data
-    preprocess: Preprocess
-    maker: ViewMaker
+    preprocess: AnyPreprocess
+    maker: Maker
     chosen: NDArray[np.int64]  # [P], test images that get two views
     config: EvalConfig
     threads: int
     labelled: bool
 
-    def encoded(self, encode: Encode, pixels: tuple[int, int, int] | None = None) -> Encoded:
+    def encoded(
+        self, encode: Encode, *, standardise: bool = False, pixels: tuple[int, int, int] | None = None
+    ) -> Encoded:
         bank = queries = None
         if self.labelled:
             bank = self._through(encode, "train", np.arange(len(self.data.train)))
             queries = self._through(encode, "test", np.arange(len(self.data.test)))
             clean = queries[torch.from_numpy(self.chosen)]
-            if pixels is not None:
+            if standardise:
                 # Cosines of raw pixels move by a point with the mean and std of the recipe; the baseline should not.
                 mean, scale = standardiser(bank)
                 bank.sub_(mean).mul_(scale)
@@ -106,8 +109,8 @@ def evaluate(
     backbone: nn.Module,
     fresh: Callable[[int], nn.Module],
     data: Data,
-    preprocess: Preprocess,
-    views: ViewsConfig,
+    preprocess: AnyPreprocess,
+    views: AnyViews,
     config: EvalConfig,
     *,
     seed: int,
@@ -116,7 +119,7 @@ def evaluate(
     say: Callable[[str], None] | None = None,
     others: Mapping[str, Other] | None = None,
 ) -> list[Result]:
-    """Rows of every evaluation: the backbone's, `baseline_random_*`, `baseline_pixels_*`, `baseline_KEY_*` of `others`.
+    """Rows of every evaluation: the backbone's, `baseline_random_*`, `baseline_RAW_*`, `baseline_KEY_*` of `others`.
 
     fresh: seed -> the same architecture, untrained.  preprocess, views: the encoder's own test transform and training
     views, with the same mean and std.  say: told what is being done, a line at a time. Rows that need labels are there
@@ -134,14 +137,13 @@ def evaluate(
         for position, one in enumerate(seeds):
             tell(f"evaluation: baseline {position + 1} of {len(seeds) + 1}, the same backbone untrained, seed {one}")
             untrained.append(_untrained(fresh(one).to(device), reader, task))
-        tell(f"evaluation: baseline {len(seeds) + 1} of {len(seeds) + 1}, raw pixels")
-        side = pixels_side(preprocess.channels, preprocess.image_size)
-        raw = replace(
-            task,
-            protocol=f"{task.protocol}; raw pixels at {side} x {side}, for kNN standardised by the training images",
+        raw = medium_of(preprocess).raw(preprocess)
+        tell(f"evaluation: baseline {len(seeds) + 1} of {len(seeds) + 1}, {raw.told}")
+        bare = _score(
+            reader.encoded(raw.encode, standardise=True, pixels=raw.pixels),
+            replace(task, protocol=f"{task.protocol}; {raw.protocol}"),
         )
-        pixels = _score(reader.encoded(as_pixels, (preprocess.channels, side, side)), raw)
-    rows = [*own, *_mean(untrained, seeds), *(replace(row, name=PIXELS + row.name) for row in pixels)]
+    rows = [*own, *_mean(untrained, seeds), *(replace(row, name=f"{BASELINE}{raw.name}_{row.name}") for row in bare)]
     for key, other in (others or {}).items():
         tell(f"evaluation: {other.told}")
         rows += [
@@ -152,10 +154,10 @@ def evaluate(
 
 
 def _other(
-    other: Other, data: Data, views: ViewsConfig, config: EvalConfig, seed: int, device: torch.device, threads: int
+    other: Other, data: Data, views: AnyViews, config: EvalConfig, seed: int, device: torch.device, threads: int
 ) -> list[Result]:
     own = other.preprocess
-    views = replace(views, image_size=own.image_size, mean=own.mean, std=own.std)
+    views = medium_of(own).refitted(views, own)
     with _reader(data, own, views, config, seed, device, threads) as reader:
         task = _task(reader, seed, device)
         with frozen(other.backbone.to(device), device, config.precision == "bfloat16") as encode:
@@ -198,8 +200,8 @@ def _mean(runs: list[list[Result]], seeds: list[int]) -> list[Result]:
 @contextmanager
 def _reader(
     data: Data,
-    preprocess: Preprocess,
-    views: ViewsConfig,
+    preprocess: AnyPreprocess,
+    views: AnyViews,
     config: EvalConfig,
     seed: int,
     device: torch.device,
@@ -208,13 +210,9 @@ def _reader(
     for split, images in (("training", data.train), ("test", data.test)):
         if len(images) == 0:
             raise DataError(f"evaluation: {data.name} has no {split} images; at least one is needed, check --data")
-    found, needed = views.statistics(preprocess.channels), (preprocess.mean, preprocess.std)
-    if not np.allclose(found, needed):
-        raise ConfigError(
-            f"evaluation: views.mean and views.std are {found}, the encoder was trained with {needed}; "
-            "set views.mean and views.std to those"
-        )
-    maker = ViewMaker(views, preprocess.channels, seed, device, threads)
+    medium = medium_of(preprocess)
+    medium.check_fit(views, preprocess)
+    maker = medium.maker(views, preprocess, seed, device, threads)
     try:
         yield _Reader(
             data=data,
@@ -231,12 +229,12 @@ def _reader(
 
 
 def _task(reader: _Reader, seed: int, device: torch.device) -> Task:
-    data, preprocess = reader.data, reader.preprocess
+    data = reader.data
     synthetic = " (synthetic)" if data.synthetic else ""
     protocol = (
         f"{PROTOCOL}; data {data.name}{synthetic}, {data.fingerprint[:12]}; {len(data.train)} training images, "
         f"test reports ({len(data.test)} images, split: {data.split_rule}), nothing selected on test; "
-        f"test transform {preprocess.image_size} px, crop fraction {preprocess.crop_fraction:g}, "
+        f"{medium_of(reader.preprocess).in_words(reader.preprocess)}, "
         f"backbone in {reader.config.precision}"
     )
     return Task(

@@ -9,6 +9,7 @@ from typing import Any
 from stopgrad.contracts import ConfigError, Known, did_you_mean
 from stopgrad.data import DataConfig
 from stopgrad.eval import EvalConfig
+from stopgrad.media import AnyData, AnyViews, kind_named
 from stopgrad.methods import METHODS, MethodConfig, method_named
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.optim.config import OptimConfig
@@ -23,8 +24,8 @@ class Recipe:
 
     method: MethodConfig
     seed: int = 0
-    data: DataConfig = field(default_factory=DataConfig)
-    views: ViewsConfig = field(default_factory=ViewsConfig)
+    data: AnyData = field(default_factory=DataConfig)
+    views: AnyViews = field(default_factory=ViewsConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -51,7 +52,7 @@ class Recipe:
     def known(self, images: int = 0) -> Known:
         """What the method has to go with; images: that are trained on, where somebody has counted them."""
         return Known(
-            crops=tuple(self.views.side(crop) for crop in self.views.crops),
+            crops=self.views.sides,
             batch_size=self.loop.batch_size,
             accumulate=self.loop.accumulate,
             backbone=self.backbone.name,
@@ -71,7 +72,7 @@ def from_dict(values: object) -> Recipe:
     if not isinstance(method, Mapping) or "name" not in method:
         raise ConfigError(f"method: needs a name; allowed: {', '.join(sorted(METHODS))}")
     _, config_class = method_named(str(method["name"]))
-    kinds = field_types(Recipe)
+    kinds = field_types(Recipe) | _of_kind(values.get("views"))
     built: dict[str, Any] = {"method": build(config_class, method, "method")}
     for key, value in values.items():
         if key not in kinds:
@@ -79,3 +80,9 @@ def from_dict(values: object) -> Recipe:
         if key != "method":
             built[key] = convert(kinds[key], value, str(key))
     return Recipe(**built)
+
+
+def _of_kind(views: object) -> dict[str, Any]:
+    """{part: settings class} of the parts that follow from the kind of samples, which the views name."""
+    kind = kind_named(views.get("kind", "image") if isinstance(views, Mapping) else "image")
+    return {"views": kind.views, "data": kind.data}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -127,9 +128,9 @@ def named_settings(assignments: Iterable[str]) -> dict[str, Any]:
         value, _ = parse(text, f"--set {assignment}")
         group, _, name = key.strip().partition(".")
         named = {name: value} if name else value if isinstance(value, dict) else {}
-        if not dataclasses.is_dataclass(kinds.get(group)):
-            continue
-        inner = field_types(kinds[group])
+        inner: dict[str, Any] = {}
+        for settings in reversed(typing.get_args(kinds.get(group)) or (kinds.get(group),)):  # an image's come first
+            inner |= field_types(settings) if dataclasses.is_dataclass(settings) else {}
         for part, one in named.items():
             if part in inner:
                 found[f"{group}.{part}"] = convert(inner[part], one, f"{group}.{part}")

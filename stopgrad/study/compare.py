@@ -20,8 +20,8 @@ from typing import Any
 
 from stopgrad.assemble.report import processor
 from stopgrad.contracts import ConfigError, DataError, InterruptedRunError, LockedError, StorageError
-from stopgrad.data import open_data
 from stopgrad.data.probe import this_machine
+from stopgrad.media import medium_of
 from stopgrad.recipe.text import dump
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.reporting.found import printable
@@ -162,9 +162,9 @@ def _described(composed: Composed, progress: Progress) -> dict[str, Any]:
     """What there is to train on. Stores are made here, so that no run's memory is that of decoding."""
     opened = {}
     for recipe in composed.recipes.values():
-        key = (recipe.data, recipe.views.image_size)
+        key = (recipe.data, recipe.views.kind, recipe.views.sides)
         if key not in opened:
-            opened[key] = open_data(*key, progress=progress.reading)
+            opened[key] = medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading)
     data = next(iter(opened.values()))
     return {
         "name": data.name,

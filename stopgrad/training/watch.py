@@ -17,15 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stopgrad import rng
-from stopgrad.contracts import Batch, Clock, Images, Preprocess, Views
+from stopgrad.contracts import Batch, Clock, Images, Views
 from stopgrad.diagnose import diagnose
 from stopgrad.eval import knn_top1
 from stopgrad.losses import geometry
+from stopgrad.media import AnyPreprocess, medium_of
 from stopgrad.method import Method
 from stopgrad.nn.batch_norm import untouched_statistics
 from stopgrad.rundir import RunDir
 from stopgrad.training.config import WatchConfig
-from stopgrad.views.preprocess import preprocess_batch
 
 CHUNK = 256  # images a forward: batch norm needs many, memory few
 SPECTRUM = 16  # singular values written to the log, largest first, as shares of their sum
@@ -37,7 +37,7 @@ class Labelled:
 
     bank: Images
     queries: Images
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
 
 
 class Watch:
@@ -146,11 +146,11 @@ class Watch:
                 parts.append(self.method.embed(chunk.to(self.device)))
         return torch.cat([h.float() for h, _ in parts]), torch.cat([z.float() for _, z in parts])
 
-    def _features(self, images: Images, preprocess: Preprocess) -> Tensor:
+    def _features(self, images: Images, preprocess: AnyPreprocess) -> Tensor:
         parts = []
         order = rng.permutation(len(images), seed=0, epoch=0, purpose=rng.WATCH)
         for index in np.array_split(order, parts_of(len(images))):
-            x = preprocess_batch(images.take(index), preprocess, self.threads)
+            x = medium_of(preprocess).clean(images.take(index), preprocess, self.threads)
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
                 parts.append(self.method.trunks()["backbone"](x.to(self.device)).float().cpu())
         found = torch.cat(parts)

@@ -8,7 +8,7 @@ facebookresearch/simsiam main_simsiam.py). Defaults of `ViewsConfig` are SimSiam
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stopgrad.contracts import ConfigError
@@ -84,6 +84,7 @@ def _wrong(name: str, needed: str, found: object, example: str) -> ConfigError:
 class ViewsConfig:
     """What one image is turned into, and by what."""
 
+    kind: Literal["image"] = "image"  # of samples; media.KINDS has them all
     image_size: int = 32  # side of a crop that names no size of its own, and of the test transform; pixels
     crops: tuple[CropConfig, ...] = (CropConfig(blur=0.0), CropConfig(blur=0.0))  # large ones first
     executor: Literal["auto", "cpu", "gpu", "exact"] = "auto"  # auto: gpu where the device is cuda, else cpu
@@ -112,6 +113,15 @@ class ViewsConfig:
             raise ConfigError(f"views.std must be above 0, got {self.std}; ImageNet's are {IMAGENET_STD}")
         if not all(map(math.isfinite, self.mean)):
             raise ConfigError(f"views.mean must be finite, got {self.mean}; ImageNet's are {IMAGENET_MEAN}")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Pixels a side of every crop."""
+        return tuple(map(self.side, self.crops))
+
+    def watched(self) -> ViewsConfig:
+        """What a run is watched with: two views of each image."""
+        return replace(self, crops=(self.crops * 2)[:2])
 
     def side(self, crop: CropConfig) -> int:
         """Pixels a side of `crop`."""

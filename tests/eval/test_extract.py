@@ -10,7 +10,8 @@ from torch import nn
 from stopgrad import rng
 from stopgrad.contracts import DataError, Preprocess
 from stopgrad.eval import extract
-from stopgrad.eval.extract import features, measure_batch_norm, pixels, pixels_side
+from stopgrad.eval.extract import features, measure_batch_norm, without_network
+from stopgrad.media.images import pixels_side
 from stopgrad.views import preprocess_batch
 from tests.eval.fakes import SIDE, Net, Split, split
 
@@ -138,9 +139,10 @@ def test_batch_norm_can_be_measured_on_one_image_even_where_a_channel_has_one_va
 
 def test_small_pixels_are_themselves_and_large_ones_are_averaged() -> None:
     images = split(5, 0)
-    torch.testing.assert_close(pixels(images, PREPROCESS), preprocess_batch(images.images, PREPROCESS, 1).flatten(1))
+    seen = preprocess_batch(images.images, PREPROCESS, 1).flatten(1)
+    torch.testing.assert_close(without_network(images, PREPROCESS), seen)
     big = Split(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), None)
-    found = pixels(big, Preprocess(image_size=64))
+    found = without_network(big, Preprocess(image_size=64))
     assert found.shape == (4, 3 * 32 * 32)
     quarters = preprocess_batch(big.images, Preprocess(image_size=64), 1).unfold(2, 2, 2).unfold(3, 2, 2)
     torch.testing.assert_close(found, quarters.mean(dim=(4, 5)).flatten(1))
