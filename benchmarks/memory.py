@@ -129,7 +129,7 @@ def build(images: int) -> None:
     settings = DecodeSettings(
         config.channels, config.max_side, config.min_side, config.max_megapixels, depth=config.depth
     )
-    pack.open_or_build(from_listing._key(Repeated(images), settings), config.channels, fill)
+    pack.open_or_build(from_listing._key(Repeated(images), from_listing.image_reader(settings)), config.channels, fill)
     print(json.dumps([megabytes()["VmHWM"]]))
 
 

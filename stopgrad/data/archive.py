@@ -1,8 +1,8 @@
 """A .zip, .tar or .tar.gz as a source: members are read in memory, nothing is ever extracted to the disk.
 
 An archive comes from anywhere, so nothing in it is believed: a member is read up to the size it declares and that only
-where an image may be so large; names are used as names, never as paths; links, devices and encrypted members are
-refused one by one, and named in bad_files.csv where they would be images. A damaged archive is a DataError: what is
+where a wanted file may be so large; names are used as names, never as paths; links, devices and encrypted members are
+refused one by one, and named in bad_files.csv where they would be wanted. A damaged archive is a DataError: what is
 missing at its end can't be known.
 
 Zip and plain tar are read in the order of names, like a folder. A .tar.gz can only be read forwards: one pass, names
@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopgrad.contracts import DataError
-from stopgrad.data.folder import BadFile, count_ignored, escape_name, why
+from stopgrad.data.folder import IMAGES, BadFile, Kind, count_ignored, escape_name, why
 from stopgrad.data.layout import Layout, read_layout
-from stopgrad.data.listing import LeftOut, Member, UnreadableError, extension_of, is_image_name
+from stopgrad.data.listing import LeftOut, Member, UnreadableError, extension_of
 
 # What reading raises where the bytes of an archive are not what they should be.
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, gzip.BadGzipFile)
@@ -37,7 +37,8 @@ BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError
 class Sorter:
     """Decides for each member what it is, as the walk of a folder does for a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Kind) -> None:
+        self.wanted = wanted
         self.bad: list[BadFile] = []
         self.found: Counter[str] = Counter()  # what is ignored, by extension
         self.twice = 0
@@ -47,8 +48,8 @@ class Sorter:
         return "its name leads out of the archive" if name.startswith(b"/") or b".." in name.split(b"/") else reason
 
     def refuse(self, name: bytes, reason: str) -> None:
-        """Bad where the name is that of an image, else ignored."""
-        if reason and is_image_name(name):
+        """Bad where the name is that of a wanted file, else ignored."""
+        if reason and self.wanted.named(name):
             self.bad.append(BadFile(escape_name(name), reason))
         else:
             count_ignored(self.found, extension_of(name))
@@ -75,11 +76,11 @@ class Archive:
 
     kind = ""
 
-    def __init__(self, path: Path, stamp: tuple[bytes, ...]) -> None:
-        self.path, self.stamp = path, stamp
+    def __init__(self, path: Path, stamp: tuple[bytes, ...], wanted: Kind = IMAGES) -> None:
+        self.path, self.stamp, self.wanted = path, stamp, wanted
         self.place, self.label = escape_name(os.fsencode(path)), os.fsencode(path.name)
         self.left_out: LeftOut | None = None
-        self.sorter = Sorter()
+        self.sorter = Sorter(wanted)
 
     def broken(self, error: Exception) -> NoReturn:
         """OSErrors are said here too: the store would take them for its own."""
@@ -100,8 +101,8 @@ def whole(data: bytes, wanted: int) -> bytes:
 class SortedArchive(Archive, ABC):
     """An archive whose members can be read in any order."""
 
-    def __init__(self, path: Path, stamp: tuple[bytes, ...]) -> None:
-        super().__init__(path, stamp)
+    def __init__(self, path: Path, stamp: tuple[bytes, ...], wanted: Kind = IMAGES) -> None:
+        super().__init__(path, stamp, wanted)
         self.entries: list[tuple[bytes, Any]] | None = None  # (name, where), in the order of names
 
     def listed(self) -> list[tuple[bytes, Any]]:
@@ -116,7 +117,7 @@ class SortedArchive(Archive, ABC):
 
     @abstractmethod
     def scan(self) -> Iterator[tuple[bytes, Any]]:
-        """Names of the members that are images, with what `member` needs to read them, in any order."""
+        """Names of the members that are wanted, with what `member` needs to read them, in any order."""
 
     @abstractmethod
     def member(self, name: bytes, where: Any) -> Member:

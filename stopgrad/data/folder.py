@@ -1,7 +1,7 @@
-"""Which files of a folder are images, and what their places say: names, layout, the list of bad ones.
+"""Which files of a folder are wanted, images or another `Kind`: their names, and the list of bad ones.
 
-Names are kept in one buffer with offsets, not as objects: a million of them cost about their own length. A file is an
-image by its extension or by its first bytes; everything else is ignored and counted. Only regular files are opened (a
+Names are kept in one buffer with offsets, not as objects: a million of them cost about their own length. A file is
+wanted by its extension or by its first bytes; everything else is ignored and counted. Only regular files are opened (a
 FIFO named a.jpg blocks `open` for ever), links to folders are followed once (a loop is cut by device and inode), and
 hidden files are left alone (`._a.jpg` is macOS bookkeeping, `.ipynb_checkpoints` holds copies).
 """
@@ -17,7 +17,7 @@ import stat
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,14 +46,14 @@ HEAD = 32  # bytes that decide what a file is
 
 @dataclass(frozen=True, slots=True)
 class BadFile:
-    """An image file that can't be used: its path below the source, escaped, and why."""
+    """A wanted file that can't be used: its path below the source, escaped, and why."""
 
     path: str
     reason: str
 
 
 class BadFilesError(DataError):
-    """More image files are bad than the settings allow; `.bad` names them all, for bad_files.csv."""
+    """More files are bad than the settings allow; `.bad` names them all, for bad_files.csv."""
 
     def __init__(self, message: str, bad: tuple[BadFile, ...]) -> None:
         super().__init__(message)
@@ -120,6 +120,37 @@ def sniff(head: bytes) -> str | None:
 _BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a source is looked through for: how such a file is told from others, and what it is called."""
+
+    one: str  # in messages
+    many: str
+    format_of: Mapping[bytes, str]  # extension -> format
+    sniff: Callable[[bytes], str | None]  # the format that HEAD first bytes speak for
+    never: frozenset[bytes] = frozenset()  # extensions of files that only begin like one
+    unit: str = "files"  # what holds one
+
+    def named(self, name: bytes) -> bool:
+        """Whether the extension speaks for one; hidden files are none (`._a.jpg` is macOS bookkeeping)."""
+        return _extension(name) in self.format_of and not _is_hidden_file(name)
+
+    def may_begin(self, name: bytes) -> bool:
+        """Whether the first bytes may speak for a file whose extension does not."""
+        return _extension(name) not in self.never and not _is_hidden_file(name)
+
+
+def _extension(name: bytes) -> bytes:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122
+
+
+def _is_hidden_file(name: bytes) -> bool:
+    return name.rpartition(b"/")[2].startswith(b".")
+
+
+IMAGES = Kind("image", "images", FORMAT_OF, sniff, ONLY_LIKE_TIFF)
+
+
 def expanded(text: str) -> Path:
     """With the home folder for ~; where there is no such user, as it was typed."""
     return Path(os.path.expanduser(text))  # noqa: PTH111  (pathlib raises)
@@ -141,7 +172,7 @@ def why(error: OSError) -> str:
 
 
 def count_ignored(found: Counter[str], extension: bytes) -> None:
-    """One file more that is no image. `found` stays small whatever the files are called."""
+    """One file more that is not wanted. `found` stays small whatever the files are called."""
     known = escape_name(extension[:12]) or "without extension"
     found[known if known in found or len(found) < 1000 else "other"] += 1
 
@@ -153,7 +184,7 @@ def kind_of_special(mode: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The image files of a folder, in the order of their names, and what else was met."""
+    """The wanted files of a folder, in the order of their names, and what else was met."""
 
     root: bytes
     names: bytes  # all relative names, one after the other
@@ -175,12 +206,12 @@ class Index:
         return os.path.join(self.root, self.name(i))  # noqa: PTH118  (bytes: names need not be UTF-8)
 
 
-def index_folder(root: Path) -> Index:
+def index_folder(root: Path, wanted: Kind = IMAGES) -> Index:
     """Walks `root` and everything below it. Opens only files whose extension does not speak for them.
 
     Raises OSError where `root` itself can't be read; folders below it that can't are noted.
     """
-    walk = _Walk(os.fsencode(root))
+    walk = _Walk(os.fsencode(root), wanted)
     walk.run()
     order = sorted(range(len(walk.names)), key=walk.names.__getitem__)
     lengths = np.fromiter((len(walk.names[i]) for i in order), np.int64, len(order))
@@ -202,6 +233,7 @@ class _Walk:
     """The state of one walk. Real folders come before links, so that a folder is known by its real name."""
 
     root: bytes
+    wanted: Kind
     names: list[bytes] = field(default_factory=list)
     sizes: array[int] = field(default_factory=lambda: array("q"))
     mtimes: array[int] = field(default_factory=lambda: array("q"))
@@ -243,38 +275,37 @@ class _Walk:
                 self.closed.append(f"{escape_name(here)} ({why(error)})")
 
     def file(self, name: bytes, entry: os.DirEntry[bytes]) -> None:
-        extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-        looks_like_one = extension in FORMAT_OF and not entry.name.startswith(b".")
+        looks_like_one = self.wanted.named(entry.name)
         try:
             status = entry.stat()
         except OSError as error:
-            self.refuse(name, why(error), looks_like_one, extension)
+            self.refuse(name, why(error), looks_like_one)
             return
         if stat.S_ISDIR(status.st_mode):
             if not entry.name.startswith(b"."):
                 self.links.append(name)
         elif not stat.S_ISREG(status.st_mode):
-            self.refuse(name, f"not a regular file ({kind_of_special(status.st_mode)})", looks_like_one, extension)
-        elif looks_like_one or self.begins_like_one(name, entry.name, extension):
+            self.refuse(name, f"not a regular file ({kind_of_special(status.st_mode)})", looks_like_one)
+        elif looks_like_one or self.begins_like_one(name):
             self.names.append(name)
             self.sizes.append(status.st_size)
             self.mtimes.append(status.st_mtime_ns)
         else:
-            self.refuse(name, "", False, extension)
+            self.refuse(name, "", False)
 
-    def begins_like_one(self, name: bytes, base: bytes, extension: bytes) -> bool:
-        if base.startswith(b".") or extension in ONLY_LIKE_TIFF:
+    def begins_like_one(self, name: bytes) -> bool:
+        if not self.wanted.may_begin(name):
             return False
         try:
-            return sniff(read_regular(os.path.join(self.root, name), HEAD)) is not None  # noqa: PTH118
+            return self.wanted.sniff(read_regular(os.path.join(self.root, name), HEAD)) is not None  # noqa: PTH118
         except OSError:
             return False
 
-    def refuse(self, name: bytes, reason: str, is_image: bool, extension: bytes) -> None:
-        if is_image:
+    def refuse(self, name: bytes, reason: str, is_wanted: bool) -> None:
+        if is_wanted:
             self.bad.append(BadFile(escape_name(name), reason))
         else:
-            count_ignored(self.found, extension)
+            count_ignored(self.found, _extension(name))
 
     def notes(self) -> tuple[str, ...]:
         said = []

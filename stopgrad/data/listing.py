@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stopgrad.data.folder import FORMAT_OF, ONLY_LIKE_TIFF, BadFile, Index, escape_name, read_regular
+from stopgrad.data.folder import BadFile, Index, escape_name, read_regular
 from stopgrad.data.layout import Layout, read_layout
 
 S = TypeVar("S")
@@ -44,10 +44,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What a source holds besides images that can be read."""
+    """What a source holds besides files that are wanted and can be read."""
 
-    bad: tuple[BadFile, ...] = ()  # images that are never opened
-    ignored: int = 0  # files that are no images
+    bad: tuple[BadFile, ...] = ()  # wanted, and never opened
+    ignored: int = 0  # files that are not wanted
     found: dict[str, int] = field(default_factory=dict)  # what the ignored files are, by extension
     notes: tuple[str, ...] = ()  # sentences for the user
 
@@ -153,16 +153,6 @@ def is_hidden(name: bytes) -> bool:
 
 def extension_of(name: bytes) -> bytes:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122  (bytes: names need not be UTF-8)
-
-
-def is_image_name(name: bytes) -> bool:
-    """Whether the extension speaks for an image; hidden files are none (`._a.jpg` is macOS bookkeeping)."""
-    return extension_of(name) in FORMAT_OF and not name.rpartition(b"/")[2].startswith(b".")
-
-
-def may_begin_like_one(name: bytes) -> bool:
-    """Whether the first bytes may speak for a file whose extension does not."""
-    return not name.rpartition(b"/")[2].startswith(b".") and extension_of(name) not in ONLY_LIKE_TIFF
 
 
 def sample(listing: Listing, count: int, limit: int) -> tuple[int, list[tuple[bytes, int, bytes]]]:

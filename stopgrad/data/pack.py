@@ -1,4 +1,4 @@
-"""The packed store: every image of a source, decoded once, in one memory-mapped file.
+"""The packed store: every image, or sound, of a source, decoded once, in one memory-mapped file.
 
 A store is a folder in the cache, named by a key over all that its content depends on. It can be deleted at any time;
 the next run builds it again. It appears whole (built under another name, fsynced, renamed), one builder at a time holds
@@ -6,8 +6,10 @@ the lock while others wait for it, and one whose files do not fit its header is 
 and maps the pixels: nothing grows with the number of images but those arrays.
 
     header.json   format, dtype, channels, count, bytes of every file, checksums of the arrays, facts of the source
-    pixels.bin    uint8 or uint16, [H, W, C] of image 0, then of image 1, ...
-    sizes.npy     [N, 2] height, width      hashes.npy   [N] content of the source file
+    pixels.bin    uint8 or uint16, [H, W, C] of image 0, then of image 1, ...; where channels is 0: int16, [T] of
+                  sound 0, then of sound 1, ...
+    sizes.npy     [N, 2] height, width; [N, 1] length where channels is 0
+    hashes.npy    [N] content of the source file
     labels.npy    [N], -1: none             split.npy    [N] 0 train, 1 test
     names.bin     what the source calls each image, UTF-8, one after the other; with names.npy [N + 1], where each
                   begins. Both are left out where the source names nothing.
@@ -36,7 +38,7 @@ from stopgrad.rundir import as_size, failpoint, free_bytes, sync_folder
 FORMAT = 1  # of the files below; part of every key, so an older store is left alone
 ARRAYS = ("sizes", "hashes", "labels", "split")
 HEADER, PIXELS, NAMES = "header.json", "pixels.bin", "names.bin"
-DTYPES = ("uint8", "uint16")
+DTYPES = ("uint8", "uint16", "int16")
 FIX = "free some space, or choose another: STOPGRAD_CACHE=/folder/with/space"
 COPIED = (
     1 << 16
@@ -79,13 +81,13 @@ class Pack:
             if found != expected:
                 raise DamagedPackError(f"{name} has {found:,} bytes, its header says {expected:,}")
         arrays = {name: self._array(name) for name in ARRAYS}
-        self.sizes: NDArray[np.int64] = arrays["sizes"]  # [N, 2]
+        self.sizes: NDArray[np.int64] = arrays["sizes"]  # [N, 2], of sounds [N, 1]
         self.hashes: NDArray[np.uint64] = arrays["hashes"]  # [N]
         self.labels: NDArray[np.int64] = arrays["labels"]  # [N]
         self.split: NDArray[np.uint8] = arrays["split"]  # [N]
-        self.channels: int = self.header["channels"]
+        self.channels: int = self.header["channels"]  # 0: rows are sounds, [T]
         self.facts: dict[str, Any] = self.header["facts"]
-        lengths = self.sizes.prod(axis=1) * self.channels
+        lengths = self.sizes.prod(axis=1) * max(1, self.channels)
         self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])  # [N + 1]
         self.dtype: np.dtype[Any] = np.dtype(self.header["dtype"])
         mapped = np.memmap(folder / PIXELS, dtype=self.dtype, mode="r")
@@ -96,6 +98,11 @@ class Pack:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def row(self, row: int) -> NDArray[Any]:
+        """[H, W, C] or [T], where it lies: it can't be written to."""
+        flat = self.pixels[self.offsets[row] : self.offsets[row + 1]]
+        return flat.reshape(*self.sizes[row], *last_axis(self.channels))
 
     def name(self, row: int) -> str:
         """What the source calls the image at `row`, escaped; `image 17` where it said nothing."""
@@ -111,6 +118,11 @@ class Pack:
             raise DamagedPackError(f"{name}.npy is not what was written")
         with (self.folder / f"{name}.npy").open("rb") as file:
             return np.asarray(np.load(file, allow_pickle=False))
+
+
+def last_axis(channels: int) -> tuple[int, ...]:
+    """What the shape of every row ends in."""
+    return (channels,) if channels else ()
 
 
 def _read_header(folder: Path) -> dict[str, Any]:
@@ -132,7 +144,10 @@ def _canonical(header: Mapping[str, Any]) -> bytes:
 
 
 class PackedImages:
-    """Part of a store as a split: the images at `rows` [N], and their labels. A pickled copy maps the store again."""
+    """Part of a store as a split: what lies at `rows` [N], and its labels. A pickled copy maps the store again.
+
+    Images are copied when they are read; sounds, of which only a part is used, are read where they lie.
+    """
 
     def __init__(self, pack: Pack, rows: NDArray[np.int64], labelled: bool) -> None:
         self.pack = pack
@@ -141,8 +156,9 @@ class PackedImages:
         sizes = pack.sizes[rows]
         self._uniform = len(rows) > 0 and bool((sizes == sizes[0]).all())
         everywhere = self._uniform and bool((pack.sizes == sizes[0]).all())
-        shape = (len(pack), *pack.sizes[0], pack.channels)
-        self._stack = pack.pixels.reshape(shape) if everywhere else None  # [N of the store, H, W, C]
+        self._stack: NDArray[Any] | None = None  # [N of the store, H, W, C]
+        if everywhere and pack.channels:
+            self._stack = pack.pixels.reshape(len(pack), *pack.sizes[0], pack.channels)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _mapped_again, (self.pack.folder, self.rows, self.labels is not None)
@@ -151,21 +167,19 @@ class PackedImages:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> NDArray[Any]:
-        row = int(self.rows[index])
-        height, width = self.pack.sizes[row]
-        flat = self.pack.pixels[self.pack.offsets[row] : self.pack.offsets[row + 1]]
-        return flat.reshape(height, width, self.pack.channels).copy()  # a copy: the map can't be written to
+        found = self.pack.row(int(self.rows[index]))
+        return found.copy() if self.pack.channels else found  # a copy: the map can't be written to
 
     def name(self, index: int) -> str:
         """What the source calls an image, escaped; `image 17`, by its place in the store, where it has no name."""
         return self.pack.name(int(self.rows[index]))
 
     def take(self, index: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
-        """[B, H, W, C] where all images of the split have one size and are small, else B arrays [H, W, C]."""
+        """[B, H, W, C] where all images of the split have one size and are small, else B arrays [H, W, C]; or [T]."""
         if self._stack is not None:
             return together(self._stack, self.rows[index])
         images = [self[int(i)] for i in index]
-        small = self._uniform and images and images[0].nbytes <= COPIED
+        small = self.pack.channels and self._uniform and images and images[0].nbytes <= COPIED
         return np.stack(images) if small else images  # type: ignore[return-value]
 
 
@@ -181,14 +195,15 @@ def _mapped_again(folder: Path, rows: NDArray[np.int64], labelled: bool) -> Pack
 
 
 class PackWriter:
-    """Fills the folder of a store that is being built: images one after the other, then `finish`.
+    """Fills the folder of a store that is being built: images or sounds one after the other, then `finish`.
 
-    dtype: of every image, uint8 or uint16.
+    channels: of every image; 0 for sounds, [T].  dtype: of every one, of DTYPES.
     """
 
     def __init__(self, folder: Path, channels: int, dtype: DTypeLike = np.uint8) -> None:
         self.folder = folder
         self.channels = channels
+        self.axes = 2 if channels else 1  # of a row, that differ between rows
         self.dtype = np.dtype(dtype)
         assert self.dtype.name in DTYPES
         self.sizes, self.hashes = array("q"), array("Q")
@@ -200,16 +215,16 @@ class PackWriter:
         return len(self.hashes)
 
     def add(self, pixels: NDArray[Any], content: int, name: str = "") -> None:
-        """pixels: [H, W, C], contiguous, of the store's dtype.  content: 64 bits over the source of the image.
+        """pixels: [H, W, C] or [T], contiguous, of the store's dtype.  content: 64 bits over the source file.
 
         name: what the source calls it, escaped (`folder.escape_name`).
         """
-        if pixels.dtype != self.dtype or pixels.shape[2:] != (self.channels,):
-            raise ValueError(
-                f"the store holds {self.dtype}, [H, W, {self.channels}]; got {pixels.dtype}, {pixels.shape}"
-            )
+        free = pixels.shape[: self.axes]
+        if pixels.dtype != self.dtype or pixels.shape != (*free, *last_axis(self.channels)) or len(free) != self.axes:
+            shape = f"[H, W, {self.channels}]" if self.channels else "[T]"
+            raise ValueError(f"the store holds {self.dtype}, {shape}; got {pixels.dtype}, {pixels.shape}")
         self._pixels.write(pixels.data)
-        self.sizes.extend(pixels.shape[:2])
+        self.sizes.extend(free)
         self.hashes.append(content)
         self._begins.append(self._begins[-1] + self._names.write(name.encode("utf-8")))
 
@@ -221,8 +236,9 @@ class PackWriter:
         if done % ROOM_EVERY == 0 and (free := free_bytes(self.folder)) is not None:
             left = self._pixels.tell() / done * (total - done)
             if left > TOO_MUCH * free:
+                what = "images" if self.channels else "sounds"
                 raise StorageError(
-                    f"cache folder {self.folder.parent}: {total:,} decoded images need about {as_size(left)} more, "
+                    f"cache folder {self.folder.parent}: {total:,} decoded {what} need about {as_size(left)} more, "
                     f"by the first {done:,}, and {as_size(free)} are free; {FIX}"
                 )
 
@@ -235,7 +251,7 @@ class PackWriter:
         _sync(self._pixels)
         _sync(self._names)
         arrays: dict[str, NDArray[Any]] = {
-            "sizes": np.array(self.sizes, np.int64).reshape(-1, 2),
+            "sizes": np.array(self.sizes, np.int64).reshape(-1, self.axes),
             "hashes": self.content(),
             "labels": labels.astype(np.int64),
             "split": split.astype(np.uint8),
@@ -281,7 +297,7 @@ def open_or_build(
 ) -> tuple[Pack, tuple[str, ...]]:
     """The store of `key`, built by `build` where there is none; and notes on a damaged one that was replaced.
 
-    dtype: of the pixels of a store that is built, uint8 or uint16; the key must tell them apart.
+    channels, dtype: of a store that is built, as `PackWriter` has them; the key must tell them apart.
 
     Of several callers at once, in any number of processes, one builds and the others wait for it. What `build` raises
     leaves nothing behind. Raises StorageError where the cache can't be written.

@@ -1,7 +1,7 @@
 """A text file of paths as a source: one a line, relative to the folder of the file or absolute.
 
 Blank lines and lines that begin with # are left out. Lines are bytes, so names that are not UTF-8 survive. What a line
-names is meant to be an image: what is missing or is none is a bad file, never ignored.
+names is meant to be wanted: what is missing or of another kind is a bad file, never ignored.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from stopgrad.contracts import DataError, MissingInputError
-from stopgrad.data.folder import BadFile, Index, escape_name, kind_of_special, why
+from stopgrad.data.folder import IMAGES, BadFile, Index, Kind, escape_name, kind_of_special, why
 from stopgrad.data.listing import Files, Listing, stamp_of
 
 SUFFIXES = (".txt", ".lst")
 
 
-def open_list(path: Path) -> Listing:
+def open_list(path: Path, wanted: Kind = IMAGES) -> Listing:
     """The files that the lines of `path` name. Raises MissingInputError where it can't be read or names none."""
     place = escape_name(os.fsencode(path))
     try:
@@ -35,7 +35,9 @@ def open_list(path: Path) -> Listing:
     lines = [line.rstrip(b"\r") for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
     names = [line for line in lines if line.strip() and not line.startswith(b"#")]
     if not names:
-        raise MissingInputError(f"data.source: no path in {place}; needed is a list of image files, one path a line")
+        raise MissingInputError(
+            f"data.source: no path in {place}; needed is a list of {wanted.one} files, one path a line"
+        )
     root = os.fsencode(path.parent)
     index = index_paths(root, [_below(root, name) for name in names])
     return Files(index, os.fsencode(path.name), place, (b"list", os.fsencode(path), *stamp_of(index)))

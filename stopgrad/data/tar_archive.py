@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stopgrad.data.archive import BROKEN, Archive, SortedArchive, Sorter, clean_name, whole
-from stopgrad.data.folder import HEAD, sniff
+from stopgrad.data.folder import HEAD, IMAGES, Kind
 from stopgrad.data.layout import UNUSED, Layout, read_layout
-from stopgrad.data.listing import Member, is_hidden, is_image_name, may_begin_like_one
+from stopgrad.data.listing import Member, is_hidden
 
 HEADER_BYTES = 1 << 20  # of one tar header with its long names; more is refused, since it is held in memory
 
@@ -84,7 +84,7 @@ class Tar(SortedArchive):
                 continue
             if reason := self.sorter.reason(name, _refused(info)):
                 self.sorter.refuse(name, reason)
-            elif is_image_name(name) or (may_begin_like_one(name) and self._sniffed(info)):
+            elif self.wanted.named(name) or (self.wanted.may_begin(name) and self._sniffed(info)):
                 self.sorter.twice += name in seen
                 seen.add(name)
                 yield name, (info.offset_data, info.size)
@@ -93,7 +93,7 @@ class Tar(SortedArchive):
 
     def _sniffed(self, info: tarfile.TarInfo) -> bool:
         assert self.file is not None
-        return sniff(os.pread(self.file.fileno(), min(HEAD, info.size), info.offset_data)) is not None
+        return self.wanted.sniff(os.pread(self.file.fileno(), min(HEAD, info.size), info.offset_data)) is not None
 
     def member(self, name: bytes, where: tuple[int, int]) -> Member:
         return Member(name, where[1], lambda limit: self._read(*where, limit))
@@ -114,8 +114,8 @@ class GzippedTar(Archive):
 
     kind = "a tar.gz archive"
 
-    def __init__(self, path: Path, stamp: tuple[bytes, ...]) -> None:
-        super().__init__(path, stamp)
+    def __init__(self, path: Path, stamp: tuple[bytes, ...], wanted: Kind = IMAGES) -> None:
+        super().__init__(path, stamp, wanted)
         self.came: list[bytes] = []  # names, by position
         self.read_to = 0.0
 
@@ -124,7 +124,7 @@ class GzippedTar(Archive):
 
     def members(self, wanted: Iterable[int] | None = None, most: int = -1) -> Iterator[Member]:
         assert wanted is None
-        self.came, self.sorter = [], Sorter()
+        self.came, self.sorter = [], Sorter(self.wanted)
         try:
             with self.path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as unzipped:
                 size = max(1, os.fstat(raw.fileno()).st_size)
@@ -146,12 +146,12 @@ class GzippedTar(Archive):
             self.sorter.refuse(name, reason)
             return None
         head = b""
-        if not is_image_name(name):
-            head = unzipped.read(min(HEAD, info.size)) if may_begin_like_one(name) else b""
-            if sniff(head) is None:
+        if not self.wanted.named(name):
+            head = unzipped.read(min(HEAD, info.size)) if self.wanted.may_begin(name) else b""
+            if self.wanted.sniff(head) is None:
                 self.sorter.refuse(name, "")
                 return None
-        # A member that is larger than any image isn't held: its size alone makes it bad.
+        # A member that is larger than any wanted file isn't held: its size alone makes it bad.
         held = min(most, HEADER_BYTES) if 0 <= most < info.size else info.size
         data = head + unzipped.read(max(0, held - len(head)))
         if len(data) < held:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stopgrad.data.archive import BROKEN, SortedArchive, clean_name, first_line, whole
-from stopgrad.data.folder import HEAD, sniff
-from stopgrad.data.listing import Member, UnreadableError, is_hidden, is_image_name, may_begin_like_one
+from stopgrad.data.folder import HEAD, IMAGES, Kind
+from stopgrad.data.listing import Member, UnreadableError, is_hidden
 
 # zipfile unpacks bzip2 and LZMA whole, however little is asked for, and 4 KB of bzip2 can be gigabytes: refused.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -22,8 +22,8 @@ class Zip(SortedArchive):
     kind = "a zip archive"
     file: zipfile.ZipFile | None = None
 
-    def __init__(self, path: Path, stamp: tuple[bytes, ...]) -> None:
-        super().__init__(path, stamp)
+    def __init__(self, path: Path, stamp: tuple[bytes, ...], wanted: Kind = IMAGES) -> None:
+        super().__init__(path, stamp, wanted)
         self.lock = threading.Lock()  # zipfile counts its open members without one
 
     def scan(self) -> Iterator[tuple[bytes, zipfile.ZipInfo]]:
@@ -35,7 +35,7 @@ class Zip(SortedArchive):
                 continue
             if reason := self.sorter.reason(name, self._refused(info)):
                 self.sorter.refuse(name, reason)
-            elif is_image_name(name) or self._begins_like_one(name, info):
+            elif self.wanted.named(name) or self._begins_like_one(name, info):
                 self.sorter.twice += name in seen
                 seen.add(name)
                 yield name, info
@@ -53,10 +53,10 @@ class Zip(SortedArchive):
         return ""
 
     def _begins_like_one(self, name: bytes, info: zipfile.ZipInfo) -> bool:
-        if not may_begin_like_one(name):
+        if not self.wanted.may_begin(name):
             return False
         with contextlib.suppress(UnreadableError):
-            return sniff(self._read(info, HEAD)) is not None
+            return self.wanted.sniff(self._read(info, HEAD)) is not None
         return False
 
     def member(self, name: bytes, where: zipfile.ZipInfo) -> Member:
