@@ -22,7 +22,7 @@ SMALLEST, LARGEST = 32, 256  # pixels
 _STEPS = 32
 _NEAR = 2e-3  # radii: nearer than this is on the surface
 _CAMERA = 2.0  # half frames from the solid's centre to the plane the depth is measured from
-_BACKDROP = 4.0  # depth of the background; clutter lies before it
+BACKDROP = 4.0  # depth of the background; clutter lies before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ def _flat(kind: NDArray[np.int64], shape: NDArray[np.float64], x: Array, y: Arra
 
 def _clutter_depth(seen: NDArray[np.int64]) -> Array:
     """Things lie one before the other, all behind the solid and before the backdrop."""
-    return np.where(seen == 0, _BACKDROP, _BACKDROP - 0.2 * (seen - 1))
+    return np.where(seen == 0, BACKDROP, BACKDROP - 0.2 * (seen - 1))
 
 
 def _boxes(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
