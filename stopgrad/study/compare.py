@@ -20,8 +20,10 @@ from typing import Any
 
 from stopgrad.assemble.report import processor
 from stopgrad.contracts import ConfigError, DataError, InterruptedRunError, LockedError, StorageError
+from stopgrad.data import Data, DataConfig, open_data
 from stopgrad.data.probe import this_machine
 from stopgrad.media import medium_of
+from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.reporting.found import printable
@@ -32,11 +34,11 @@ from stopgrad.study.plan import Composed, Plan, command, compose, differences, f
 from stopgrad.study.process import Said, in_a_process
 from stopgrad.training import signals
 from stopgrad.training.progress import Progress
+from stopgrad.views.config import ViewsConfig
 
 STOPPED = 65  # exit code of a run that ended itself: its loss or features were not finite, it collapsed and should stop
 STORAGE = 74
 LOCK_POLL = 0.5  # seconds
-OWN = ("lock", "compare.json.tmp")  # what a comparison that was killed at its start leaves
 
 Train = Callable[[Path, str, Path, int, float], Said]  # out, name, recipe, seed, minutes (0: the recipe's epochs)
 
@@ -53,7 +55,7 @@ def compare(
     composed = compose(plan)
     out = out or folder_for(composed.any.data.source)
     progress = progress or Progress()
-    with _held(out):
+    with held(out, "compare.json"):
         there = _stored(out)
         if there:
             _check_settings(there, plan, composed, out)
@@ -74,11 +76,12 @@ def compare(
 
 
 @contextlib.contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """The folder is ours: no other compare works in it, and it holds nothing else."""
+def held(out: Path, table: str) -> Iterator[None]:
+    """The folder is ours: nobody else works in it, and it holds nothing but a study, which has the file `table`."""
+    own = ("lock", f"{table}.tmp")  # what one that was killed at its start leaves
     if (out / "recipe.yaml").exists():
         raise ConfigError(f"--out {out} is a run; name a folder of its own for the comparison")
-    if out.is_dir() and not (out / "compare.json").exists() and any(one.name not in OWN for one in out.iterdir()):
+    if out.is_dir() and not (out / table).exists() and any(one.name not in own for one in out.iterdir()):
         raise ConfigError(f"--out {out} holds something else; name a folder of its own for the comparison")
     with contextlib.ExitStack() as stack:
         try:
@@ -164,7 +167,7 @@ def _described(composed: Composed, progress: Progress) -> dict[str, Any]:
     for recipe in composed.recipes.values():
         key = (recipe.data, recipe.views.kind, recipe.views.sides)
         if key not in opened:
-            opened[key] = medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading)
+            opened[key] = _opened(recipe, progress)
     data = next(iter(opened.values()))
     return {
         "name": data.name,
@@ -173,6 +176,12 @@ def _described(composed: Composed, progress: Progress) -> dict[str, Any]:
         "test": len(data.test),
         "fingerprint": data.fingerprint[:12],
     }
+
+
+def _opened(recipe: Recipe, progress: Progress) -> Data:
+    if isinstance(recipe.data, DataConfig) and isinstance(recipe.views, ViewsConfig):  # by whom torch is not imported
+        return open_data(recipe.data, recipe.views.image_size, progress=progress.reading)
+    return medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading)
 
 
 def machine() -> str:
@@ -200,7 +209,7 @@ def _train_all(found: Comparison, plan: Plan, progress: Progress, train: Train) 
     for position, (method, seed) in enumerate(todo, 1):
         name = run_name(method, seed)
         progress.say(f"\nrun {position} of {len(todo)}: {method}, seed {seed}")
-        _wait_for(RunDir(found.out / name), progress)
+        wait_for(RunDir(found.out / name), progress)
         code, why = train(found.out, name, _recipe_file(found.out, method), seed, plan.minutes or 0.0)
         if code:
             found.ended[name] = why
@@ -220,7 +229,7 @@ def settled(path: Path) -> bool:
     return state.get("state") == "failed" and state.get("exit_code") == STOPPED and run.begun()
 
 
-def _wait_for(run: RunDir, progress: Progress) -> None:
+def wait_for(run: RunDir, progress: Progress) -> None:
     """Until nobody holds the run: the process of a comparison that was killed saves its state first."""
     said = False
     while run.lock_file.exists():

@@ -14,7 +14,8 @@ from stopgrad.contracts import ConfigError, did_you_mean
 from stopgrad.data.folder import expanded
 from stopgrad.methods import METHODS
 from stopgrad.recipe import Recipe
-from stopgrad.recipes import RECIPES
+from stopgrad.recipes import PRESETS, RECIPES
+from stopgrad.recipes.clip import CAPTIONS
 from stopgrad.study.measured import flat
 from stopgrad.views.config import ViewsConfig
 
@@ -69,7 +70,7 @@ class Plan:
     @property
     def asked(self) -> tuple[str, ...]:
         """The methods, by name."""
-        return self.methods or tuple(METHODS)
+        return self.methods or every_method()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,12 +90,12 @@ def compose(plan: Plan) -> Composed:
     """Raises ConfigError for what is wrong with the comparison itself, such as a setting that no method has."""
     recipes: dict[str, Recipe] = {}
     refused: dict[str, ConfigError] = {}
-    like = _preset(plan, VIEWS_OF).views if plan.views == "equal" else None
+    like = _preset(plan, VIEWS_OF).of_images("--views equal")[1] if plan.views == "equal" else None
     for method in plan.asked:
         try:
             recipe = _preset(plan, method)
             if like is not None:
-                recipe = dataclasses.replace(recipe, views=equal_views(recipe.views, like))
+                recipe = dataclasses.replace(recipe, views=equal_views(recipe.of_images("--views equal")[1], like))
             recipes[method] = _with_settings(plan, recipe)
         except ConfigError as error:
             refused[method] = error
@@ -154,6 +155,11 @@ def _fixed(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def every_method() -> tuple[str, ...]:
+    """Those that learn from images alone."""
+    return tuple(name for name in METHODS if CAPTIONS not in PRESETS.get(name, {}))
+
+
 def folder_for(source: str) -> Path:
     """Where a comparison on `source` goes if nobody says."""
     return Path("runs") / f"compare-{expanded(source).resolve().name or 'root'}"
@@ -162,7 +168,7 @@ def folder_for(source: str) -> Path:
 def command(settings: Mapping[str, Any], methods: Sequence[str], seeds: int, out: Path) -> str:
     """What to type to go on with a comparison."""
     words = ["stopgrad", "compare", "--data", str(settings["data"]), "--seeds", str(seeds)]
-    if list(methods) != list(METHODS):
+    if list(methods) != list(every_method()):
         words += ["--methods", ",".join(methods)]
     for key in ("minutes", "epochs", "recipe", "views", "backbone"):
         if settings.get(key) is not None:

@@ -36,6 +36,7 @@ KNN = (
     Column("pixels %", "baseline_pixels_knn_top1"),
     Column("linear %", "linear_top1", spread=True),
     Column("linear (SGD) %", "linear_sgd_top1", spread=True),
+    Column("classifier %", "classifier_top1", spread=True),  # of runs that are taught
     Column("second view %", "retrieval_at_1", spread=True),
 )
 WITHOUT_LABELS = (

@@ -32,7 +32,7 @@ def test_a_mistake_says_what_to_type(asked: dict[str, object], message: str) -> 
 
 
 def test_every_method_there_is_is_compared_by_default() -> None:
-    assert Plan(epochs=1).asked == tuple(METHODS)
+    assert Plan(epochs=1).asked == tuple(name for name in METHODS if name != "clip")
 
 
 def test_equal_views_are_the_two_crops_of_simsiam(monkeypatch: pytest.MonkeyPatch) -> None:
