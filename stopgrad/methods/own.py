@@ -10,15 +10,13 @@ at all.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from stopgrad.contracts import ConfigError, Known, MissingInputError
+from stopgrad.contracts import ConfigError, Known
 from stopgrad.methods.settings import MethodConfig
+from stopgrad.own_code import digest, load_function, names_code, split_name, went_wrong
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,22 +47,13 @@ class OwnConfig(MethodConfig):
 
 def is_own(text: str) -> bool:
     """Whether a command's METHOD names a file of Python."""
-    file, _, function = text.rpartition(":")
-    return text.endswith(".py") or (file.endswith(".py") and bool(function))
+    return names_code(text)
 
 
 def own_config(text: str) -> OwnConfig:
     """Settings for FILE.py[:FUNCTION]. Raises MissingInputError where there is no such file."""
-    file, _, function = text.rpartition(":") if not text.endswith(".py") else (text, "", FUNCTION)
-    path = Path(file).expanduser().absolute()
-    return OwnConfig(file=str(path), function=function, sha256=_digest(path))
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise MissingInputError(f"{path}: no method there ({error.strerror or error}); type FILE.py:build") from error
+    path, function = split_name(text, FUNCTION)
+    return OwnConfig(file=str(path), function=function, sha256=digest(path, "method", FUNCTION))
 
 
 def own(backbone: nn.Module, config: OwnConfig, known: Known) -> Method:
@@ -72,45 +61,16 @@ def own(backbone: nn.Module, config: OwnConfig, known: Known) -> Method:
     from stopgrad.method import Method
 
     path = Path(config.file)
-    found = _digest(path)
-    if found != config.sha256:
-        raise ConfigError(
-            f"{path} is not the file this recipe was made with (checksum {found[:8]}, was {config.sha256[:8]}); put it "
-            f"back, or start anew: stopgrad train {path.name}:{config.function}"
-        )
-    function = _function(path, config.function)
+    again = f"stopgrad train {path.name}:{config.function}"
+    signature = "(backbone, known)` that returns a Method"
+    function = load_function(path, config.function, config.sha256, "method", signature, again)
     try:
         method = function(backbone, known)
     except Exception as error:
-        raise ConfigError(f"{_where(error, path)}: {type(error).__name__}: {error}; --debug shows all of it") from error
+        raise went_wrong(error, path) from error
     if not isinstance(method, Method):
         raise ConfigError(
             f"{path}: {config.function} must return a stopgrad.method.Method, got {type(method).__name__}; subclass "
             "it, or return a stopgrad.siamese.family.Siamese"
         )
     return method
-
-
-def _function(path: Path, name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"stopgrad_own_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is no Python file that can be loaded; it must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"{_where(error, path)}: {type(error).__name__}: {error}; --debug shows all of it") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ConfigError(
-            f"{path} has no function {name!r}; needed is `def {name}(backbone, known)` that returns a Method"
-        )
-    return function
-
-
-def _where(error: Exception, path: Path) -> str:
-    """FILE, line N: where in the user's file it went wrong."""
-    if isinstance(error, SyntaxError) and error.lineno:
-        return f"{path}, line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f"{path}, line {lines[-1]}" if lines else str(path)
