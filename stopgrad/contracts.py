@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -108,6 +109,9 @@ class Known:
     seed: int = 0
     images: int = 0  # that are trained on: how many rows a bank has; 0 while nobody has looked
     epochs: int = 0  # that are trained for; 0 where nobody said
+    split: str = "none"  # backbone.split: what it makes of a crop, if not one view
+    kind: str = "image"  # of samples, views.kind
+    text: tuple[int, int] | None = None  # kinds of token and tokens of a caption; None without, or while unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +154,31 @@ class Preprocess:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     depth: Literal[8, 16] = 8  # bits of the pixels it was trained on: what its images should be decoded to
+    sensors: tuple[str, ...] = ()  # whose channels follow each other in a sample (views.sensors); (): one picture
+
+    def as_settings(self) -> tuple[str, ...]:
+        """What a recipe must say to read images this way, as a.b=c; the size is left to whoever asks."""
+        sensors = (f"data.sensors={json.dumps(self.sensors)}",) if self.sensors else ()
+        return (
+            *sensors,
+            f"data.channels={self.channels}",
+            f"data.depth={self.depth}",
+            f"views.mean={list(self.mean)}",
+            f"views.std={list(self.std)}",
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values. Eight bits go without saying: files from before there were sixteen stay byte for byte equal."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if (name, value) != ("depth", 8)}
+        """Plain values. Eight bits of one picture go without saying: files from before stay byte for byte equal."""
+        usual = (("depth", 8), ("sensors", ()))
+        return {name: value for name, value in dataclasses.asdict(self).items() if (name, value) not in usual}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
         """Raises ConfigError, KeyError or TypeError for values that are none: they may be a stranger's."""
-        found = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("mean", "std", "sensors")}
+        found = cls(**{**values, **lists})
+        if not all(isinstance(name, str) for name in found.sensors):
+            raise ConfigError(f"preprocess: sensors must be names, got {found.sensors!r:.160}")
         if found.depth not in (8, 16):
             raise ConfigError(f"preprocess: depth must be 8 or 16 bits, got {found.depth!r}")
         for name, most in (("image_size", LARGEST_IMAGE), ("channels", MOST_CHANNELS)):

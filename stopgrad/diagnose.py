@@ -5,11 +5,14 @@ stop-gradient SimSiam falls to about rank one instead, and std_ratio alone stays
 verdict reads std_ratio together with the effective rank of the projection (z) and of the backbone's features (h),
 beside what the run itself had before its first step. How the thresholds were fitted stands in docs/verdict.md.
 
-No torch, no labels: it is given the lines of the log, without the kNN.
+No torch, no labels: it is given the lines of the log, without the kNN. Only a run that is taught, by labels or by a
+teacher, is judged by what it was taught: such features gather class by class, which here would look like a collapse.
 """
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +31,7 @@ MOVED = 0.95  # of the images confused with another at the start; a rank has ris
 PATIENCE_STEPS = 1000  # before this many steps features that have not moved yet are no sign: SimSiam starts slowly
 FEW_DISTINCT = 0.5  # share of held-out images that differ from each other
 FLAT_PIXELS = 1e-3  # std of normalised pixels over images, mean over pixels
+LUCK = 1e-3  # how seldom answers that know nothing may come so far above chance
 SMALL_BATCH = 8  # images a batch norm sees; with fewer its output is nearly a sign
 USUAL_BATCH = 64  # what is proposed instead
 PAPER_LR, HIGH_LR = 0.05, 40.0  # SimSiam, section 3; and how many times that is too much: `tiny` is healthy at 19
@@ -59,13 +63,16 @@ def diagnose(history: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) ->
     if not history or history[0].get("rank_h") is None:
         explanation = "no measurement yet; wait for the first, or look at error.log"
         return Diagnosis("too_early", (), "", explanation, "", 0)
-    tokens = [verdict(line, history[0]) for line in history]
+    judge, tell, show = verdict, explain, evidence
+    if "chance" in history[0]:
+        judge, tell, show = taught_verdict, explain_taught, taught_evidence
+    tokens = [judge(line, history[0]) for line in history]
     token = tokens[-1]
     since = len(tokens) - 1
     while since > 0 and tokens[since - 1] == token:
         since -= 1
-    cause, explanation, command = explain(token, history, recipe)
-    return Diagnosis(token, evidence(history), cause, explanation, command, int(history[since]["step"]))
+    cause, explanation, command = tell(token, history, recipe)
+    return Diagnosis(token, show(history), cause, explanation, command, int(history[since]["step"]))
 
 
 def verdict(line: Mapping[str, Any], start: Mapping[str, Any]) -> str:
@@ -180,3 +187,78 @@ def _meeting(line: Mapping[str, Any]) -> str:
 def _show(line: Mapping[str, Any], name: str) -> str:
     value = line.get(name)
     return "none" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+# --- runs that are taught: fine-tuning with labels, distillation ------------------------------------------------------
+
+
+def taught_verdict(line: Mapping[str, Any], start: Mapping[str, Any]) -> str:
+    """The token for one line of the log, by what held-out images are taken for."""
+    if line.get("skipped") or (line["step"] > 0 and line.get("loss") is None):
+        return "diverged"
+    if by_luck(line) < LUCK:
+        return "healthy"
+    return "too_early" if line["step"] < EARLY_STEPS or line["epoch"] <= EARLY_EPOCHS else "not_learning"
+
+
+def by_luck(line: Mapping[str, Any]) -> float:
+    """How probable so many right answers are for somebody who knows nothing but the commonest class: binomial."""
+    n, p = int(line["examined"]), line["chance"] / 100
+    right = round(_judged(line)[1] / 100 * n)
+    if right <= 0 or p >= 1:
+        return 1.0
+    logs = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(right, n + 1))
+    terms = (log + k * math.log(p) + (n - k) * math.log1p(-p) for k, log in enumerate(logs, right))
+    return min(1.0, math.fsum(map(math.exp, terms)))
+
+
+def _judged(line: Mapping[str, Any]) -> tuple[str, float]:
+    """What is judged, in words, and the percentage: accuracy where the images have labels, else the teacher's mark."""
+    if "accuracy" in line:
+        return "accuracy on held-out images", float(line["accuracy"])
+    return "agreement with the teacher on held-out images", float(line["same_as_teacher"])
+
+
+def explain_taught(token: str, history: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) -> tuple[str, str, str]:
+    """(cause, explanation, next command), as `explain`."""
+    again, optim, loop = _taught_again(recipe), recipe["optim"], recipe["loop"]
+    if token == "diverged":
+        found = "loss or gradient is not finite"
+        return "optimiser", found, f"{again} --set optim.base_lr={optim['base_lr'] / 10:g} optim.warmup_epochs=1"
+    line = next(line for line in reversed(history) if "chance" in line)
+    what, percent = _judged(line)
+    found = f"{what} is {percent:.1f} %, always the commonest class is right in {line['chance']:.1f} %"
+    if token == "healthy":
+        return "", found, ""
+    if token == "too_early":
+        return "", f"{found}; not enough steps to tell", ""
+    if wrong := nothing_to_learn(history[0]):
+        return "data", wrong, ""
+    return "optimiser", f"{found}, which may be luck", f"{again} --epochs {2 * loop['epochs']}"
+
+
+def _taught_again(recipe: Mapping[str, Any]) -> str:
+    """The command that begins such a run."""
+    method, backbone, source = recipe["method"], recipe["backbone"], ["--data", recipe["data"]["source"]]
+    if method["name"] == "distill":
+        return shlex.join(["stopgrad", "distill", method["teacher"], *source])
+    run = [backbone["init"].removesuffix("/encoder.safetensors")]
+    kept = ["--from-projector-layer", str(method["from_projector_layer"])]
+    begin = [*run, *kept] if backbone["init"] else ["--from-scratch", "--backbone", backbone["name"]]
+    return shlex.join(["stopgrad", "finetune", *begin, *source, "--labels", method["labels"]])
+
+
+def taught_evidence(history: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What the verdict rests on, now beside before the first step."""
+    start = history[0]
+    last = next((line for line in reversed(history) if "chance" in line), start)
+    skipped = sum(bool(line.get("skipped")) for line in history)
+    (what, percent), (_, before) = _judged(last), _judged(start)
+    lines = [
+        f"{what} {percent:.1f} % at step {last['step']}, at the start {before:.1f} %; of {last['examined']} images, "
+        f"{last['chance']:.1f} % are of the commonest class",
+    ]
+    if "accuracy" in last and "same_as_teacher" in last:
+        lines.append(f"the teacher's answer was given for {last['same_as_teacher']:.1f} % of them")
+    lines.append(f"effective rank of the backbone {_show(last, 'rank_h')}, at the start {_show(start, 'rank_h')}")
+    return (*lines, f"{skipped} logged steps were not finite") if skipped else tuple(lines)

@@ -46,6 +46,10 @@ class Method(nn.Module, ABC):
         """Prefixes of parameter names whose learning rate is never decayed."""
         return ()
 
+    def undecayed(self) -> Sequence[str]:
+        """Prefixes of parameter names that are never decayed (nor, by LARS, adapted), whatever their shape."""
+        return ()
+
     def parts(self) -> Mapping[str, str]:
         """What the method is made of, in words, for `stopgrad methods`: part -> what stands there."""
         return {}

@@ -136,6 +136,10 @@ class RunDir:
         self.manifest = path / "checkpoints" / "manifest.json"
         self.lock_file = path / "lock"
 
+    def tower(self, name: str) -> Path:
+        """The encoder of a tower beside the backbone."""
+        return self.path / f"{name}_encoder.safetensors"
+
     def write(self, path: Path, data: bytes) -> None:
         """A file of this folder, whole or not at all."""
         if self.writes:

@@ -1,10 +1,11 @@
 """The verdict from numbers alone: tokens, causes and next commands on histories small enough to read."""
 
+import math
 from typing import Any
 
 import pytest
 
-from stopgrad.diagnose import EARLY_STEPS, PATIENCE_STEPS, VERDICTS, diagnose, verdict
+from stopgrad.diagnose import EARLY_STEPS, PATIENCE_STEPS, VERDICTS, by_luck, diagnose, verdict
 from stopgrad.recipe.text import override
 from stopgrad.recipe.typed import plain
 from stopgrad.recipes import recipe_named
@@ -144,3 +145,71 @@ def test_no_measurement_yet_is_too_early_and_skipped_steps_are_counted() -> None
 
 def test_the_verdict_is_a_function_of_one_line_and_the_start() -> None:
     assert verdict({**HEALTHY, "step": 500}, START) == "healthy"
+
+
+# --- runs that are taught ---------------------------------------------------------------------------------------------
+
+TAUGHT = {**START, "accuracy": 10.0, "chance": 12.0, "examined": 500}
+
+
+def taught(line: dict[str, Any], step: int = EARLY_STEPS, **changes: Any) -> Any:
+    method = {"name": "finetune", "labels": "1%", "classes": 10, "from_projector_layer": 1, **changes}
+    recipe = {
+        "method": method,
+        "backbone": {"name": "tiny", "init": "/runs/a b/encoder.safetensors"},
+        "data": {"source": "photos"},
+        "optim": {"base_lr": 0.2},
+        "loop": {"epochs": 8, "batch_size": 64, "accumulate": 1},
+    }
+    return diagnose([TAUGHT, {**TAUGHT, **COLLAPSED, **line, "step": step}], recipe)
+
+
+@pytest.mark.parametrize(
+    ("line", "token"),
+    [
+        ({"accuracy": 90.0}, "healthy"),  # on features that would be called collapsed of a pre-training
+        ({"accuracy": 17.0}, "healthy"),
+        ({"accuracy": 14.0}, "not_learning"),
+        ({"accuracy": 0.0}, "not_learning"),
+        ({"accuracy": 90.0, "loss": None}, "diverged"),
+        ({"accuracy": 90.0, "skipped": True}, "diverged"),
+        ({"accuracy": 90.0, "chance": 100.0}, "not_learning"),
+    ],
+)
+def test_a_run_that_is_taught_is_judged_by_held_out_accuracy_alone(line: dict[str, Any], token: str) -> None:
+    assert taught(line).verdict == token
+
+
+def test_what_is_above_chance_is_so_early_on_and_what_is_not_is_given_time() -> None:
+    assert taught({"accuracy": 50.0}, step=1).verdict == "healthy"
+    assert taught({"accuracy": 12.0}, step=EARLY_STEPS - 1).verdict == "too_early"
+    assert taught({"accuracy": 12.0, "epoch": 1.0}).verdict == "too_early"
+
+
+@pytest.mark.parametrize(("n", "k", "p"), [(20, 6, 0.1), (500, 85, 0.12), (7, 7, 0.5), (9, 1, 0.3), (5, 0, 0.3)])
+def test_luck_is_the_tail_of_a_binomial(n: int, k: int, p: float) -> None:
+    line = {"examined": n, "chance": 100 * p, "accuracy": 100 * k / n}
+    assert by_luck(line) == pytest.approx(sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1)))
+
+
+def test_of_a_taught_run_cause_command_and_evidence_are_told() -> None:
+    said = taught({"accuracy": 12.0})
+    assert (said.cause, said.since_step) == ("optimiser", EARLY_STEPS)
+    assert said.explanation.startswith("accuracy on held-out images is 12.0 %, always the commonest class is right in")
+    assert said.next_command == (
+        "stopgrad finetune '/runs/a b' --from-projector-layer 1 --data photos --labels 1% --epochs 16"
+    )
+    assert said.evidence[0] == (
+        f"accuracy on held-out images 12.0 % at step {EARLY_STEPS}, at the start 10.0 %; of 500 images, 12.0 % are of "
+        "the commonest class"
+    )
+    assert "--set optim.base_lr=0.02" in taught({"loss": None}).next_command
+    student = taught({"same_as_teacher": 40.0}, name="distill", teacher="/runs/t")
+    assert student.evidence[1] == "the teacher's answer was given for 40.0 % of them"
+    line = {"same_as_teacher": 12.0, "chance": 12.0, "examined": 500}
+    without = {**START, "same_as_teacher": 10.0, "chance": 12.0, "examined": 500}
+    recipe = {"method": {"name": "distill", "teacher": "/runs/t"}, "backbone": {}, "data": {"source": "d"},
+              "optim": {"base_lr": 1}, "loop": {"epochs": 2}}  # fmt: skip
+    said = diagnose([without, {**without, "loss": 1.0, "step": 100, "epoch": 3.0, **line}], recipe)
+    assert said.explanation.startswith("agreement with the teacher on held-out images is 12.0 %")
+    assert said.next_command == "stopgrad distill /runs/t --data d --epochs 4"

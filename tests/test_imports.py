@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent / "stopgrad"
 
 # From the bottom up (design.md). A thing imports what stands on a lower floor, and itself.
 FLOORS = [
-    ["contracts", "version", "lazy", "rng", "dist", "losses", "optim"],
+    ["contracts", "version", "lazy", "rng", "own_code", "dist", "losses", "optim"],
     ["nn", "method", "rundir", "diagnose"],
     ["siamese", "views"],
     ["data"],
@@ -27,7 +27,13 @@ FLOORS = [
 ]
 TOP = {"__init__", "__main__"}
 # On one floor, but a class of the second is built from the first.
-BESIDE = {"dist": {"contracts"}, "losses": {"contracts"}, "optim": {"contracts"}, "method": {"contracts"}}
+BESIDE = {
+    "own_code": {"contracts"},
+    "dist": {"contracts"},
+    "losses": {"contracts"},
+    "optim": {"contracts"},
+    "method": {"contracts"},
+}
 
 
 def place(path: Path) -> str:

@@ -14,19 +14,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stopgrad.assemble import begin
+from stopgrad.assemble.starting import begin_run
 from stopgrad.contracts import ConfigError, DataError, MissingInputError, Result
 from stopgrad.data import DataConfig
 from stopgrad.data.folder import expanded
 from stopgrad.data.sources import SCENES, absolute
+from stopgrad.data.texts import is_text
 from stopgrad.methods import METHODS
+from stopgrad.methods.clip import TEXT_TOWER
 from stopgrad.methods.own import OwnConfig, is_own, own_config
 from stopgrad.nn.config import BackboneConfig
+from stopgrad.nn.text_config import HF, HUGGING_FACE
 from stopgrad.recipe import Recipe
-from stopgrad.recipe.text import dump, named_settings, override
 from stopgrad.recipe.text import load as load_recipe
+from stopgrad.recipe.text import named_settings, override
 from stopgrad.recipes import FOLDER, PRESETS, recipe_named
+from stopgrad.recipes.clip import CAPTIONS
 from stopgrad.recipes.fitted import of_length, of_size, told, with_backbone
 from stopgrad.recipes.folder import DECIDES, TYPICAL, folder
+from stopgrad.recipes.text_backbones import with_text_backbone
+from stopgrad.recipes.texts import ON_TEXT, texts
 from stopgrad.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from stopgrad.training.progress import Progress
 
 
+OF_KIND = {"text": "simsiam/text"}  # settings an encoder file is evaluated with
 LIKE = "simsiam"  # whose views, backbone and rate a user's own method starts from
 
 
@@ -44,6 +52,7 @@ class Options:
     """What the command line changes in a recipe; None leaves the recipe's value."""
 
     data: str | None = None
+    view: str | None = None  # kind of samples: image, audio or text; None: what the data is
     backbone: str | None = None
     init: str | None = None  # weights to begin from: an encoder.safetensors, a run, or timm:NAME
     baseline: str | None = None  # another encoder to score beside the run's; as init
@@ -58,7 +67,7 @@ class Options:
         """As settings of the recipe, in order."""
         by_key = {
             "data.source": self.data,
-            "backbone.name": self.backbone,
+            "backbone.name": HF if (self.backbone or "").startswith(HUGGING_FACE) else self.backbone,
             "loop.epochs": self.epochs,
             "loop.batch_size": self.batch_size,
             "views.image_size": self.image_size,
@@ -97,23 +106,33 @@ def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) 
         is_file = text.endswith((".yaml", ".yml")) or Path(text).is_file()
         if Path(text).is_dir() and (Path(text) / "recipe.yaml").exists():
             raise ConfigError(f"{text} is a run; continue it with --resume, or start its recipe: {text}/recipe.yaml")
+        method, _, preset = text.partition("/")
         if is_file:
             recipe = load_recipe(Path(text))
+        elif method in METHODS and (preset == ON_TEXT or (preset in ("", FOLDER) and options.view == "text")):
+            recipe, reasons = texts(method, source, PRESETS[method], named_settings(asked), minutes)
+        elif CAPTIONS in PRESETS.get(method, {}) and (_is_own(source) if not preset else preset == FOLDER):
+            recipe = recipe_named(f"{method}/{CAPTIONS}")
         elif text.removesuffix(f"/{FOLDER}") in METHODS and (text not in METHODS or (source and source not in SCENES)):
             if not source:
                 raise ConfigError(f"{text} chooses settings by the images; add --data SRC")
-            recipe, reasons = _by_images(text.removesuffix(f"/{FOLDER}"), source, asked, minutes)
+            recipe, reasons = _by_images(method, source, asked, minutes)
         else:
             recipe = recipe_named(text)
         ours = not is_file
         if written:  # views, backbone and rate as SimSiam's, for want of anything that is known
             recipe = dataclasses.replace(recipe, method=written)
+    if options.view not in (None, recipe.views.kind):
+        raise ConfigError(
+            f"--view {options.view}: this recipe reads samples of kind {recipe.views.kind}; leave it out, or name a "
+            f"method alone, such as simsiam --view {options.view}"
+        )
     if options.backbone not in (None, recipe.backbone.name):  # its stem and width were the other backbone's
         if ours:
             recipe, more = with_backbone(recipe, options.backbone, PRESETS.get(recipe.method.name, {}))
             reasons |= more
         else:
-            recipe = dataclasses.replace(recipe, backbone=BackboneConfig(name=options.backbone))
+            recipe = _written_with(recipe, options.backbone)
     if ours:
         recipe, more = _fitted(recipe, named_settings(asked))
         reasons |= more
@@ -130,16 +149,30 @@ def choose(recipe: str | Path | Recipe, options: Options, minutes: float = 0.0) 
     return recipe, lines
 
 
+def _is_own(source: str) -> bool:
+    """Whether a source was named that is not embedded."""
+    return bool(source) and source not in SCENES
+
+
 def _fitted(recipe: Recipe, given: Mapping[str, Any]) -> tuple[Recipe, dict[str, str]]:
     """A preset at the length and the size that were asked for, and {setting: why} for what else changes with them."""
     size, epochs = given.get("views.image_size"), given.get("loop.epochs")
     why = dict[str, str]()
-    if size and size != recipe.views.image_size:
-        recipe, why = of_size(recipe, size, given.get("data.max_side", recipe.data.max_side))
+    if size and recipe.views.kind != "captioned":  # whose crop names no side of its own
+        data, views = recipe.of_images("views.image_size")
+        if size != views.image_size:
+            recipe, why = of_size(recipe, size, given.get("data.max_side", data.max_side))
     if epochs and epochs != recipe.loop.epochs:
         recipe, shortened = of_length(recipe, epochs)
         why |= shortened
     return recipe, why
+
+
+def _written_with(recipe: Recipe, backbone: str) -> Recipe:
+    """What a user has written, with another backbone and nothing else that could stay."""
+    if recipe.views.kind == "text":
+        return with_text_backbone(recipe, backbone)[0]
+    return dataclasses.replace(recipe, backbone=BackboneConfig(name=backbone, split=recipe.backbone.split))
 
 
 def _placed(encoder: str) -> str:
@@ -157,12 +190,19 @@ def _source(options: Options) -> str:
 
 def _by_images(method: str, source: str, settings: Sequence[str], minutes: float) -> tuple[Recipe, dict[str, str]]:
     """METHOD/folder for these images on this machine. What can't be looked at gets settings for photographs."""
+    if is_text(source) and ON_TEXT in PRESETS[method]:
+        return texts(method, source, PRESETS[method], named_settings(settings), minutes)
     from stopgrad.data.probe import probe, this_machine
+    from stopgrad.data.sound_probe import holds_sounds, probe_sounds
 
+    if holds_sounds(source):
+        from stopgrad.recipes.sounds import sounds
+
+        return sounds(probe_sounds(source), this_machine(), PRESETS[method], named_settings(settings))
     given = {key: value for key, value in named_settings(settings).items() if key in DECIDES}
     seen, machine = TYPICAL, this_machine()
     try:
-        seen = probe(source, DataConfig())
+        seen = probe(source, DataConfig(source=source, sensors=given.get("data.sensors", ())))
     except (DataError, MissingInputError):
         recipe, _ = folder(seen, machine, PRESETS[method], given, minutes)
         return recipe, {}
@@ -203,34 +243,18 @@ def train(
         allowed = ", ".join(field.name for field in dataclasses.fields(Options))
         raise ConfigError(f"train: unknown option {sorted(unknown)[0]!r}; allowed: {allowed}")
     options = dataclasses.replace(options or Options(), **changes)  # type: ignore[arg-type]
+    check_minutes(minutes, options)
+    composed, reasons = choose(recipe, options, minutes or 0.0)
+    run = RunDir(folder_for(composed, out, name), writes=is_first_process())
+    return begin_run(run, composed, reasons, minutes, progress)
+
+
+def check_minutes(minutes: float | None, options: Options) -> None:
+    """Raises ConfigError for minutes beside epochs, or that are no time."""
     if minutes is not None and options.epochs is not None:
         raise ConfigError("--minutes and --epochs both say how long to train; give one of them")
     if minutes is not None and not 0 < minutes < 1e6:
         raise ConfigError(f"--minutes must be above 0, got {minutes}")
-    composed, reasons = choose(recipe, options, minutes or 0.0)
-    run = RunDir(folder_for(composed, out, name), writes=is_first_process())
-    with run.locked():
-        if run.writes and run.begun():
-            raise ConfigError(
-                f"{run.path} already holds a run; continue it with `stopgrad train {run.path} --resume`, "
-                "or choose another --name"
-            )
-        run.set_status("running", **({"minutes": minutes} if minutes else {}))
-        run.write(run.recipe, dump(composed).encode())
-        _say_why(reasons, run, progress)
-        from stopgrad.assemble.train import carry_out
-
-        return carry_out(run, composed, minutes or 0.0, progress)
-
-
-def _say_why(reasons: Sequence[str], run: RunDir, progress: Progress | None) -> None:
-    from stopgrad.training.progress import Progress
-
-    progress = progress or Progress(quiet=not run.writes)
-    if reasons:
-        progress.say("settings that were chosen for this run, and why:")
-    for line in reasons:
-        progress.say(f"  {line}")
 
 
 def is_first_process() -> bool:
@@ -262,27 +286,38 @@ def diagnose_run(path: str | Path) -> Diagnosis:
     return diagnose(run.verdict_lines(), plain(load_recipe(run.recipe)))
 
 
-def load(path: str | Path) -> Encoder:
+def load(path: str | Path, *, tower: str = "") -> Encoder:
     """The encoder of a run folder or a .safetensors file.
 
+    tower: an encoder that a run has beside its backbone, CLIP's is `text`; "": the backbone's.
     Raises MissingInputError, CheckpointError or ConfigError (another kind of file).
     """
-    found = encoder_of(path)
+    found = encoder_of(path, tower)
     from stopgrad.encoder import load_encoder
 
     return load_encoder(found)
 
 
-def encoder_of(path: str | Path) -> Path:
+def towers_of(path: str | Path) -> tuple[str, ...]:
+    """The encoders that a run has beside its backbone; () of a file, and of most runs."""
+    recipe = RunDir(Path(path)).recipe
+    return tuple(load_recipe(recipe).method.towers()) if recipe.is_file() else ()
+
+
+def encoder_of(path: str | Path, tower: str = "") -> Path:
     """The file that `load` reads. Raises MissingInputError or ConfigError; torch is not imported."""
     found = Path(path)
+    if tower and tower not in (there := towers_of(path)):
+        beside = ", ".join(there) or "no other"
+        raise ConfigError(f"{path}: no encoder {tower!r}; beside its backbone's it has {beside}")
     if found.is_dir():
         run = RunDir(found)
         if not run.recipe.exists():
             raise MissingInputError(f"{path}: no run there (no recipe.yaml)")
-        if not run.encoder.exists():
+        file = run.tower(tower) if tower else run.encoder
+        if not file.exists():
             raise MissingInputError(f"{path} has no encoder yet; finish it with `stopgrad train {path} --resume`")
-        found = run.encoder
+        found = file
     elif found.suffix != ".safetensors":
         if not found.suffix and not found.exists():
             raise MissingInputError(f"{path}: no such run or encoder; a run folder or a .safetensors file is needed")
@@ -321,13 +356,14 @@ def evaluate(
         if data is None:
             encoder_of(path)
             raise ConfigError(f"{path}: an encoder file does not say which images to use; add --data SRC")
-        recipe = recipe_named("simsiam")
+        recipe = recipe_named(OF_KIND.get(load(path).preprocess.kind, LIKE))
     if data is not None:
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, source=data))
     recipe = override(recipe, settings)
     if baseline is not None:
         recipe = dataclasses.replace(recipe, eval=dataclasses.replace(recipe.eval, baseline=_placed(baseline)))
     encoder = load(path)
+    text = load(path, tower=TEXT_TOWER) if TEXT_TOWER in towers_of(path) else None
     from stopgrad.assemble.train import score
 
-    return score(encoder, recipe, seed=seed, progress=progress)
+    return score(encoder, recipe, seed=seed, progress=progress, text=text)

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from stopgrad.contracts import CheckpointError, ConfigError, MissingInputError, Preprocess
 from stopgrad.data.folder import expanded
+from stopgrad.media import AnyPreprocess, medium_of, preprocess_from_dict
 from stopgrad.nn.config import BackboneConfig
+from stopgrad.nn.text_config import HUGGING_FACE
 from stopgrad.recipe import Recipe
+from stopgrad.views.text_config import TextPreprocess
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +42,7 @@ class Start:
     init: str  # as in backbone.init: an absolute path, or timm:NAME
     backbone: str
     settings: tuple[str, ...]  # of the recipe, a.b=c, unless the user says otherwise
-    preprocess: Preprocess | None  # None of a timm model: sizes and channels are free
+    preprocess: AnyPreprocess | None  # None of a timm model: sizes and channels are free
 
 
 def read_start(init: str) -> Start:
@@ -57,13 +60,10 @@ def read_start(init: str) -> Start:
     described = _description(path)
     try:
         backbone = BackboneConfig.from_description(described["backbone"])
-        preprocess = Preprocess.from_dict(described["preprocess"])
+        preprocess = preprocess_from_dict(described["preprocess"])
         settings = (
             *(f"backbone.{key}={value}" for key, value in backbone.described().items() if key != "name"),
-            f"data.channels={preprocess.channels}",
-            f"data.depth={preprocess.depth}",
-            f"views.mean={list(preprocess.mean)}",
-            f"views.std={list(preprocess.std)}",
+            *preprocess.as_settings(),
         )
         return Start(init=str(path), backbone=backbone.name, settings=settings, preprocess=preprocess)
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -96,7 +96,7 @@ def checked(start: Start, backbone: str | None, given: dict[str, Any]) -> None:
             "or the other"
         )
     channels = given.get("data.channels")
-    if start.preprocess is not None and channels not in (None, start.preprocess.channels):
+    if isinstance(start.preprocess, Preprocess) and channels not in (None, start.preprocess.channels):
         raise ConfigError(
             f"--init {start.init} takes images of {start.preprocess.channels} channels, data.channels is {channels}; "
             "leave out the one or the other"
@@ -105,6 +105,7 @@ def checked(start: Start, backbone: str | None, given: dict[str, Any]) -> None:
 
 def gently(recipe: Recipe, start: Start, given: dict[str, Any]) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe with the weights named, and a rate and warm-up that are safe for them; and why, a line each."""
+    recipe = dataclasses.replace(recipe, backbone=dataclasses.replace(recipe.backbone, init=start.init))
     why = [f"backbone={start.backbone}: what {start.init} holds"]
     if start.preprocess is not None:
         why.append(
@@ -112,8 +113,9 @@ def gently(recipe: Recipe, start: Start, given: dict[str, Any]) -> tuple[Recipe,
         )
     elif not {"views.mean", "views.std"} & given.keys():
         seen = timm_statistics(start.init.removeprefix(TIMM))
-        mean, std = (_for_channels(seen[name], recipe.data.channels) for name in ("mean", "std"))
-        recipe = dataclasses.replace(recipe, views=dataclasses.replace(recipe.views, mean=mean, std=std))
+        data, views = recipe.of_images(f"--init {start.init}")
+        mean, std = (_for_channels(seen[name], data.channels) for name in ("mean", "std"))
+        recipe = dataclasses.replace(recipe, views=dataclasses.replace(views, mean=mean, std=std))
         why.append("views.mean, views.std: those the weights were trained with")
     optim = recipe.optim
     if "optim.base_lr" not in given:
@@ -125,13 +127,12 @@ def gently(recipe: Recipe, start: Start, given: dict[str, Any]) -> tuple[Recipe,
         why.append(
             f"optim.warmup_epochs={optim.warmup_epochs:g}: the heads are new, and first have to find their place"
         )
-    backbone = dataclasses.replace(recipe.backbone, init=start.init)
-    return dataclasses.replace(recipe, optim=optim, backbone=backbone), tuple(why)
+    return dataclasses.replace(recipe, optim=optim), tuple(why)
 
 
 def settings_of(start: Start, image_size: int | None) -> Sequence[str]:
     """What the weights say of the recipe; applied before the user's own settings."""
-    size = start.preprocess.image_size if start.preprocess is not None and image_size is None else None
+    size = start.preprocess.image_size if isinstance(start.preprocess, Preprocess) and image_size is None else None
     return (*start.settings, *([f"views.image_size={size}"] if size else []))
 
 
@@ -142,7 +143,7 @@ def kept_start(run: RunDir) -> Path:
     return run.path / "init.safetensors"
 
 
-def load_start(backbone: nn.Module, recipe: Recipe, run: RunDir, preprocess: Preprocess) -> None:
+def load_start(backbone: nn.Module, recipe: Recipe, run: RunDir, preprocess: AnyPreprocess) -> None:
     """Put the weights of backbone.init into `backbone`, and keep them in the run's folder.
 
     Raises CheckpointError where they do not fit, MissingInputError where they can't be had.
@@ -154,19 +155,36 @@ def load_start(backbone: nn.Module, recipe: Recipe, run: RunDir, preprocess: Pre
     if kept.exists():
         found = load_encoder(kept)
     elif init.startswith(TIMM):
-        size = preprocess.image_size
-        model = pretrained(init.removeprefix(TIMM), preprocess.channels, size)
+        model = pretrained(init.removeprefix(TIMM), *medium_of(preprocess).input(preprocess))
         found = Encoder(model, preprocess, recipe.backbone)
+    elif init.startswith(HUGGING_FACE):
+        from stopgrad.nn.hugging_face import pretrained_trunk
+
+        folder = Path(init.removeprefix(HUGGING_FACE))
+        trunk = pretrained_trunk(recipe.backbone, *medium_of(preprocess).input(preprocess), folder)
+        found = Encoder(trunk, preprocess, recipe.backbone)
     else:
         found = load_encoder(Path(init))
+        if isinstance(preprocess, TextPreprocess) and found.preprocess != preprocess:
+            raise CheckpointError(
+                f"backbone.init={init}: its weights belong to another tokenizer, or another number of tokens, than "
+                "views.words, views.tokenizer and views.length say; name the one it was trained with: --set "
+                "views.tokenizer=/folder/tokenizer.json"
+            )
+        if count := getattr(recipe.method, "from_projector_layer", 0):
+            from stopgrad.assemble.projector import with_projector
+
+            found = with_projector(found, Path(init), count)
     try:
         backbone.load_state_dict(found.backbone.state_dict())
     except RuntimeError as error:
-        own = f"{preprocess.channels} channels, {preprocess.image_size} pixels, stem {recipe.backbone.stem}"
-        was = f"{found.preprocess.channels} channels, {found.preprocess.image_size} pixels, stem {found.config.stem}"
+        (channels, size), (theirs, side) = (medium_of(p).input(p) for p in (preprocess, found.preprocess))
+        own = f"{channels} channels, {size} pixels, stem {recipe.backbone.stem}"
+        was = f"{theirs} channels, {side} pixels, stem {found.config.stem}"
+        fix = f"use --image-size {side}, and leave" if preprocess.kind == "image" else "leave"
         raise CheckpointError(
-            f"backbone.init={init}: its weights do not fit this run's backbone ({own}; the weights: {was}); use "
-            f"--image-size {found.preprocess.image_size}, and leave backbone settings out"
+            f"backbone.init={init}: its weights do not fit this run's backbone ({own}; the weights: {was}); {fix} "
+            "backbone settings out"
         ) from error
     if run.writes and not kept.exists():
         save_encoder(kept, backbone, recipe.backbone, found.preprocess)
@@ -184,8 +202,8 @@ def start_beside(run: RunDir, recipe: Recipe) -> dict[str, Other]:
     return {"init": Other(backbone=found.backbone, preprocess=found.preprocess, told=told)}
 
 
-def other_beside(name: str, channels: int) -> dict[str, Other]:
-    """The encoder of eval.baseline, ready to be scored on images of `channels`; {} where there is none.
+def other_beside(name: str, beside: AnyPreprocess) -> dict[str, Other]:
+    """The encoder of eval.baseline, ready to be scored on what `beside` reads; {} where there is none.
 
     Raises ConfigError, MissingInputError, CheckpointError.
     """
@@ -195,7 +213,10 @@ def other_beside(name: str, channels: int) -> dict[str, Other]:
 
     if not name:
         return {}
+    channels = medium_of(beside).input(beside)[0]
     if name.startswith(TIMM):
+        if not isinstance(beside, Preprocess):
+            raise ConfigError(f"--baseline {name} is of images, the run's samples are of kind {beside.kind}")
         model = pretrained(name.removeprefix(TIMM), channels, 0)
         about = timm_statistics(name.removeprefix(TIMM))
         preprocess = Preprocess(
@@ -207,11 +228,14 @@ def other_beside(name: str, channels: int) -> dict[str, Other]:
         )
         return {"other": Other(backbone=model, preprocess=preprocess, told=f"baseline {name}, pretrained by timm")}
     found = load(name)
-    if found.preprocess.channels != channels:
+    if found.preprocess.kind != beside.kind:
         raise ConfigError(
-            f"--baseline {name} takes images of {found.preprocess.channels} channels, the run's have {channels}"
+            f"--baseline {name} takes samples of kind {found.preprocess.kind}, the run's are of {beside.kind}"
         )
-    told = f"baseline: another encoder, {found.config.name} at {found.preprocess.image_size} px"
+    theirs, size = medium_of(beside).input(found.preprocess)
+    if theirs != channels:
+        raise ConfigError(f"--baseline {name} takes images of {theirs} channels, the run's have {channels}")
+    told = f"baseline: another encoder, {found.config.name} at {size} {'px' if beside.kind == 'image' else 'long'}"
     return {"other": Other(backbone=found.backbone, preprocess=found.preprocess, told=told)}
 
 

@@ -9,14 +9,17 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from stopgrad import dist, rng
 from stopgrad.assemble.begin import load_start
-from stopgrad.contracts import Images, Maker, Views
+from stopgrad.assemble.lesson import Lesson, lesson_of
+from stopgrad.assemble.towers import text_input
+from stopgrad.contracts import ConfigError, Images, Maker, Views
 from stopgrad.data.listing import cores
 from stopgrad.data.loader import Loader, Subset, hold_out
 from stopgrad.data.sources import Data
@@ -32,6 +35,7 @@ from stopgrad.rundir import RunDir
 from stopgrad.training.loop import Job
 from stopgrad.training.progress import Progress
 from stopgrad.training.watch import Labelled, Watch
+from stopgrad.views.sensors import widths
 
 # Settings that change neither a bit of the weights nor a line of the log, so a resumed run may change them.
 FREE_TO_CHANGE = {
@@ -106,9 +110,9 @@ def build_method(recipe: Recipe, images: int, start: Callable[[nn.Module], None]
     """
     builder, _ = method_named(recipe.method.name)
     backbone = fresh_backbone(recipe, recipe.seed)
-    known = recipe.known(images)
-    others = sorted(set(known.crops) - {recipe.views.image_size})
-    check_sizes(backbone, recipe.backbone.name, recipe.data.channels, others)
+    known = dataclasses.replace(recipe.known(images), text=text_input(recipe))
+    channels, size = input_of(recipe)
+    check_sizes(backbone, recipe.backbone.name, channels, sorted(set(known.crops) - {size}))
     if start is not None:
         start(backbone)
     with torch.random.fork_rng(devices=[]):
@@ -117,9 +121,20 @@ def build_method(recipe: Recipe, images: int, start: Callable[[nn.Module], None]
         return built
 
 
+def fresh_trunk(recipe: Recipe, seed: int) -> nn.Module:
+    """The trunk as it is kept and evaluated, with the layers that the method makes a part of it, untrained."""
+    return fresh_backbone(dataclasses.replace(recipe, backbone=recipe.method.trunk(recipe.backbone)), seed)
+
+
 def fresh_backbone(recipe: Recipe, seed: int) -> nn.Module:
+    sensors = widths(medium_of(recipe.views).preprocess(recipe.data, recipe.views))
+    return build_backbone(recipe.backbone, *input_of(recipe), seed, sensors)
+
+
+def input_of(recipe: Recipe) -> tuple[int, int]:
+    """(channels, size) of what the backbone reads."""
     medium = medium_of(recipe.views)
-    return build_backbone(recipe.backbone, *medium.input(medium.preprocess(recipe.data, recipe.views)), seed)
+    return medium.input(medium.preprocess(recipe.data, recipe.views))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +145,7 @@ class Built:
     maker: Maker
     watch: Watch
     preprocess: AnyPreprocess
+    lesson: Lesson | None  # of a method that is taught
 
 
 def build_job(
@@ -143,9 +159,14 @@ def build_job(
     """Everything the loop needs. Raises DataError where there are fewer images than one batch."""
     medium = medium_of(recipe.views)
     preprocess = medium.preprocess(recipe.data, recipe.views)
-    kept, held = split_held(data.train, recipe)
+    lesson = lesson_of(recipe, data, run)
+    kept, held = (lesson.kept, lesson.held) if lesson else split_held(data.train, recipe)
     start = partial(load_start, recipe=recipe, run=run, preprocess=preprocess) if recipe.backbone.init else None
-    method = build_method(recipe, len(kept), start).to(device)
+    method = build_method(recipe, len(kept), start)
+    if lesson:
+        lesson.begin(method)
+    tell_groups(method, recipe, data, kept)
+    method = method.to(device)
     if recipe.loop.channels_last:
         method = method.to(memory_format=torch.channels_last)
     if dist.world() > 1 and method.syncs_batch_norm:
@@ -175,6 +196,7 @@ def build_job(
         device=device,
         bf16=bf16,
         threads=threads,
+        also=lesson.exam(method, device, bf16, threads) if lesson else None,
     )
 
     def views_at(step: int) -> Views:
@@ -183,7 +205,9 @@ def build_job(
     job = Job(
         method=method,
         parallel=parallel,
-        optimiser=build_optimiser(method, recipe.optim, recipe.loop.batch_size, method.constant_lr()),
+        optimiser=build_optimiser(
+            method, recipe.optim, recipe.loop.batch_size, method.constant_lr(), method.undecayed()
+        ),
         views_at=views_at,
         steps_per_epoch=loader.steps_per_epoch,
         seed=recipe.seed,
@@ -198,7 +222,28 @@ def build_job(
         progress=progress,
         resume_command=f"stopgrad train {shlex.quote(str(run.path))} --resume",
     )
-    return Built(job, maker, watch, preprocess)
+    return Built(job, maker, watch, preprocess, lesson)
+
+
+def tell_groups(method: Method, recipe: Recipe, data: Data, kept: Images) -> None:
+    """Gives a method that asks for it the user's grouping of the samples (who speaks). It is told by data.group alone.
+
+    Raises ConfigError where no grouping is named, or the data has none of that name.
+    """
+    if not getattr(recipe.method, "grouped", False):
+        return
+    name = getattr(recipe.data, "group", "")
+    if name not in data.attributes:
+        known = (
+            ", ".join(data.attributes) or "none; --set data.pattern='(?P<speaker>\\w+)_' names them by the file names"
+        )
+        raise ConfigError(
+            f"method.negatives={getattr(recipe.method, 'negatives', '')} needs data.group, the attribute that says "
+            f"which samples are alike, got {name!r}; the data has: {known}"
+        )
+    own = data.attributes[name].train
+    index = kept.index if isinstance(kept, Subset) else np.arange(len(kept))
+    cast(Any, method).set_groups(torch.from_numpy(own[index]))
 
 
 def split_held(images: Images, recipe: Recipe) -> tuple[Images, Images]:

@@ -12,6 +12,8 @@ from PIL import Image
 
 from stopgrad import rng
 from stopgrad.assemble.api import Options, choose
+from stopgrad.assemble.captioned_views import captioned_views
+from stopgrad.assemble.text_views import page, text_views
 from stopgrad.assemble.train import measured
 from stopgrad.contracts import ConfigError
 from stopgrad.data.probe import this_machine
@@ -19,7 +21,9 @@ from stopgrad.media import medium_of
 from stopgrad.recipe import Recipe
 from stopgrad.rundir import write_bytes
 from stopgrad.training.progress import Progress
+from stopgrad.views.config import ViewsConfig
 from stopgrad.views.maker import ViewMaker
+from stopgrad.views.sensors import normals_at
 from stopgrad.views.sheet import sheet
 
 MOST = 64  # rows of a picture
@@ -50,11 +54,24 @@ def draw_views(
     recipe, reasons = choose(method, options or Options(), minutes)
     for line in reasons:
         progress.say(f"  {line}")
+    if recipe.views.kind not in ("text", "captioned"):
+        recipe.of_images("stopgrad views")
     data = medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading)
     recipe = measured(recipe, data, progress)
+    title = f"{recipe.method.name} on {data.name}{' (synthetic)' if data.synthetic else ''}"
+    if recipe.views.kind == "text":
+        lines = text_views(recipe, data, images, epochs)
+        for line in lines:
+            progress.say(line)
+        return _written(page(title, lines), output), min(images, len(data.train))
+    if recipe.views.kind == "captioned":
+        rows = captioned_views(recipe, data, images, epochs)
+        return _written(Image.fromarray(rows), output), min(images, len(data.train))
+    config, shown = recipe.of_images("stopgrad views")
     # Drawn on the CPU also where training draws on a GPU: the same law and the same parameters.
-    views = dataclasses.replace(recipe.views, executor="exact" if recipe.views.executor == "exact" else "cpu")
-    maker = ViewMaker(views, recipe.data.channels, recipe.seed, torch.device("cpu"), max(1, this_machine().cores))
+    views = dataclasses.replace(shown, executor="exact" if shown.executor == "exact" else "cpu")
+    sensors, threads = config.scene_sensors(), max(1, this_machine().cores)
+    maker = ViewMaker(views, config.channels, recipe.seed, torch.device("cpu"), threads, normals_at(sensors))
     chosen = np.sort(rng.permutation(len(data.train), recipe.seed, epoch=0)[:images])
     try:
         picture = sheet(
@@ -64,23 +81,28 @@ def draw_views(
             maker.mean,
             maker.std,
             epochs=epochs,
-            title=f"{recipe.method.name} on {data.name}{' (synthetic)' if data.synthetic else ''}",
-            notes=[laws(recipe)],
+            title=title,
+            notes=[laws(views)],
             names=[data.train.name(int(i)) for i in chosen],
+            sensors=sensors,
         )
     finally:
         maker.close()
+    return _written(Image.fromarray(picture), output), len(chosen)
+
+
+def _written(picture: Image.Image, output: Path) -> Path:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, format=Image.registered_extensions()[output.suffix.lower()])
+    picture.save(file, format=Image.registered_extensions()[output.suffix.lower()])
     write_bytes(output, file.getvalue())
-    return output, len(chosen)
+    return output
 
 
-def laws(recipe: Recipe) -> str:
+def laws(views: ViewsConfig) -> str:
     """The law of the first view in words, and how many there are."""
-    crop = recipe.views.crops[0]
+    crop = views.crops[0]
     said = [
-        f"{len(recipe.views.crops)} views of {recipe.views.side(crop)} pixels, area {100 * crop.scale[0]:.0f} to "
+        f"{len(views.crops)} views of {views.side(crop)} pixels, area {100 * crop.scale[0]:.0f} to "
         f"{100 * crop.scale[1]:.0f} %"
     ]
     for name, share in (("flipped", crop.hflip), ("turned", crop.rotation), ("blurred", crop.blur)):
@@ -93,5 +115,5 @@ def laws(recipe: Recipe) -> str:
         )
     if crop.grayscale:
         said.append(f"gray {100 * crop.grayscale:.0f} %")
-    differ = "; the other views have laws of their own" if len(set(recipe.views.crops)) > 1 else ""
+    differ = "; the other views have laws of their own" if len(set(views.crops)) > 1 else ""
     return ", ".join(said) + differ

@@ -69,7 +69,9 @@ def step_seconds(recipe: Recipe, built: Built) -> float:
         built.job,
         method=method,
         parallel=method,
-        optimiser=build_optimiser(method, recipe.optim, recipe.loop.batch_size, method.constant_lr()),
+        optimiser=build_optimiser(
+            method, recipe.optim, recipe.loop.batch_size, method.constant_lr(), method.undecayed()
+        ),
     )
     method.train()
     with torch.random.fork_rng(devices=[]):  # dropout of these steps must not move the run's own

@@ -21,14 +21,17 @@ from stopgrad.assemble import machine
 from stopgrad.assemble.api import Options, choose, folder_for
 from stopgrad.assemble.build import pick_device, resolve, split_held
 from stopgrad.assemble.rehearse import Cost, rehearse
+from stopgrad.assemble.train import measured
 from stopgrad.contracts import DataError, Images, StopgradError, StorageError
 from stopgrad.data import BadFile, BadFilesError, Data
+from stopgrad.data.captioned import distinct_images
 from stopgrad.data.concerns import concerns
 from stopgrad.data.duplicates import Groups, exact_groups, looks, near_groups
 from stopgrad.data.listing import cores
 from stopgrad.data.loader import Loader
 from stopgrad.data.pack import PackedImages, cache_root
 from stopgrad.media import medium_of
+from stopgrad.media.sizes import shapes_of
 from stopgrad.recipe import Recipe
 from stopgrad.recipes.folder import STEPS_CPU, STEPS_GPU
 from stopgrad.rundir import RunDir, as_size, free_bytes
@@ -85,12 +88,15 @@ def check(
     except (DataError, StorageError) as error:
         found.error = error
         return found
-    _count(found, data)
-    _measure_sizes(found, data, recipe)
+    recipe = measured(recipe, data, progress)
+    _count(found, data, medium_of(recipe.views).many)
+    lines, facts = medium_of(recipe.views).sizes(data, recipe.data, recipe.views)
+    found.section("Sizes", *lines)
+    found.facts |= facts
     progress.say("looking for duplicates")
-    _find_copies(found, data)
-    found.warnings = [*concerns(data, recipe.views.image_size, found.facts), *found.warnings]
-    _suggest(found, recipe, reasons, source, method, minutes, options.settings)
+    _find_copies(found, distinct_images(data), by_looks=recipe.views.kind in ("image", "captioned"))
+    found.warnings = [*concerns(data, recipe.views, found.facts), *found.warnings]
+    _suggest(found, recipe, reasons, source, method, minutes, options.settings, options.view)
     try:
         _say_machine(found, recipe, len(data.train))
         Loader(split_held(data.train, recipe)[0], recipe.loop.batch_size, recipe.seed)
@@ -100,7 +106,7 @@ def check(
         cost = rehearse(recipe, data, minutes, progress)
         _say_cost(found, cost, recipe.loop.batch_size)
         _warn_of_few_steps(found, cost, minutes)
-    _say_storage(found, data)
+    _say_storage(found, distinct_images(data))
     told = found.facts["copied"] or found.facts["one_colour"]
     notes = [note for note in data.notes if not (told and ("duplicates of others" in note or "one colour" in note))]
     if notes:
@@ -114,7 +120,7 @@ def check(
 # --- what is there ----------------------------------------------------------------------------------------------------
 
 
-def _count(found: Preflight, data: Data) -> None:
+def _count(found: Preflight, data: Data, many: str) -> None:
     train, test = len(data.train), len(data.test)
     lines = [("counted", f"{train:,} for training, {test:,} for the test ({data.split_rule})")]
     of_class = np.bincount(data.train.labels, minlength=len(data.classes)) if data.train.labels is not None else None
@@ -122,13 +128,20 @@ def _count(found: Preflight, data: Data) -> None:
         least, most = int(of_class.min()), int(of_class.max())
         named = ", ".join(data.classes[:8]) + (", ..." if len(data.classes) > 8 else "")
         each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-        lines.append(("classes", f"{len(data.classes):,} with {each} training images each: {named}"))
+        lines.append(("classes", f"{len(data.classes):,} with {each} training {many} each: {named}"))
         lines.append(("", "used by the evaluation alone; no label reaches a method"))
     else:
         lines.append(("classes", "none; scores that need labels are left out"))
     lines += _bad_lines(data.bad)
-    lines.append(("ignored", f"{data.ignored:,} files that are no images"))
-    found.section("Images", *lines)
+    for name, known in data.attributes.items():
+        lines.append(
+            (name, f"{len(known.classes):,}: {', '.join(known.classes[:8])}{', ...' * (len(known.classes) > 8)}")
+        )
+    if data.occurring is not None:
+        each = f"{data.occurring.train.sum(axis=1).mean():.1f} of them in one of the {many}"
+        lines.append(("labels", f"{len(data.occurring.names):,}, {each}; used by the evaluation alone"))
+    lines.append(("ignored", f"{data.ignored:,} files that are no {many}"))
+    found.section(many.capitalize(), *lines)
     found.facts |= {
         "source": data.name,
         "train": train,
@@ -150,63 +163,17 @@ def _bad_lines(bad: Iterable[BadFile]) -> list[tuple[str, str]]:
     return [*lines, *([("", f"and {len(bad) - SHOWN:,} more")] if len(bad) > SHOWN else [])]
 
 
-def _measure_sizes(found: Preflight, data: Data, recipe: Recipe) -> None:
-    sizes = np.concatenate([_sizes(images) for images in _splits(data)])  # [N, 2]
-    short, long = sizes.min(axis=1), sizes.max(axis=1)
-    aspect = sizes[:, 1] / sizes[:, 0]
-    bounded = int((long == recipe.data.max_side).sum())
-    channels, depth = recipe.data.channels, recipe.data.depth
-    lines = [
-        ("shorter side", f"{_three(short)} pixels (least, median, most; as stored)"),
-        ("longer side", f"{_three(long)} pixels"),
-        ("width / height", _three(aspect, "{:.2f}")),
-        ("channels", f"{channels} of {depth} bits"),
-    ]
-    if bounded and recipe.data.max_side > recipe.views.image_size:
-        lines.append(("", f"{bounded:,} are stored with a longer side of {recipe.data.max_side} (data.max_side)"))
-    found.section("Sizes", *lines)
-    found.facts |= {
-        "shorter_side": _numbers(short),
-        "longer_side": _numbers(long),
-        "aspect": _numbers(aspect),
-        "channels": channels,
-        "depth": depth,
-        "largest_stored": recipe.data.max_side,
-    }
-
-
 def _splits(data: Data) -> list[Images]:
     return [data.train] if data.test is data.train else [data.train, data.test]
 
 
-def _sizes(images: Images) -> NDArray[np.int64]:
-    if isinstance(images, PackedImages):
-        return images.pack.sizes[images.rows]
-    return np.array([images[i].shape[:2] for i in range(len(images))], np.int64).reshape(-1, 2)
-
-
-def _three(values: NDArray[Any], form: str = "{:.0f}") -> str:
-    return " / ".join(form.format(value) for value in _numbers(values))
-
-
-def _numbers(values: NDArray[Any]) -> list[float]:
-    return [round(float(value), 4) for value in (values.min(), np.median(values), values.max())]
-
-
-def _find_copies(found: Preflight, data: Data) -> None:
+def _find_copies(found: Preflight, data: Data, *, by_looks: bool) -> None:
     splits = _splits(data)
     where = [(images, i) for images in splits for i in range(len(images))]
     total = len(where)
     content = np.concatenate([i.pack.hashes[i.rows] for i in splits if isinstance(i, PackedImages)])  # [N]
     exact = exact_groups(content)
-    stored = sum(float(_sizes(images).prod(axis=1).sum()) * _itemsize(images) for images in splits)
-    most = max(1, min(total, NEAR_IMAGES, int(total * NEAR_BYTES / max(stored, 1.0))))
-    chosen = np.unique(np.linspace(0, total - 1, most).astype(np.int64))
-    seen = looks(images[i] for images, i in (where[int(n)] for n in chosen))
-    distinct = _first_of_each(content[chosen])
-    near = near_groups(dataclasses.replace(seen, hashes=seen.hashes[distinct], thumbs=seen.thumbs[distinct]))
-    near = [chosen[distinct[group]] for group in near]
-    flat = int(seen.flat.sum())
+    near, chosen, flat = _look(splits, where, content) if by_looks else ([], np.arange(total), 0)
 
     def names(groups: Groups) -> list[list[str]]:
         return [[where[int(n)][0].name(where[int(n)][1]) for n in group] for group in groups]
@@ -215,10 +182,8 @@ def _find_copies(found: Preflight, data: Data) -> None:
     sampled = f" (looked for among {len(chosen):,})" if len(chosen) < total else ""
     found.groups = [*(("exact", group) for group in names(exact)), *(("near", group) for group in names(near))]
     lines = []
-    for kind, groups, count, how in (
-        ("exact", exact, copied, "byte for byte"),
-        ("near", near, alike, "by their looks"),
-    ):
+    kinds = [("exact", exact, copied, "byte for byte"), ("near", near, alike, "by their looks")]
+    for kind, groups, count, how in kinds if by_looks else kinds[:1]:
         some = f" in {len(groups):,} group{'s' * (len(groups) != 1)}" if groups else ""
         told = f"{count:,} of {total:,} are copies of another image, {how}{some}" if count else f"none, {how}"
         lines.append((kind, told + (sampled if kind == "near" else "")))
@@ -226,7 +191,8 @@ def _find_copies(found: Preflight, data: Data) -> None:
         shared = sum(int(group[0]) < len(data.train) <= int(group[-1]) for group in groups)
         if shared:
             lines.append(("", f"{shared:,} of these groups stand in both the training and the test part"))
-    lines.append(("one colour", f"{flat:,} of {len(chosen):,}" if flat else "none"))
+    if by_looks:
+        lines.append(("one colour", f"{flat:,} of {len(chosen):,}" if flat else "none"))
     found.section("Duplicates", *lines)
     found.facts |= {
         "images": total,
@@ -239,6 +205,20 @@ def _find_copies(found: Preflight, data: Data) -> None:
     }
     if alike > total / 10:
         found.warnings.append(f"{alike:,} of {total:,} images nearly repeat another: less to learn from than it seems")
+
+
+def _look(
+    splits: list[Images], where: list[tuple[Images, int]], content: NDArray[np.uint64]
+) -> tuple[Groups, NDArray[np.int64], int]:
+    """Groups of images that look alike and are no copies, those that were looked at, how many are of one colour."""
+    total = len(where)
+    stored = sum(float(shapes_of(images).prod(axis=1).sum()) * _itemsize(images) for images in splits)
+    most = max(1, min(total, NEAR_IMAGES, int(total * NEAR_BYTES / max(stored, 1.0))))
+    chosen = np.unique(np.linspace(0, total - 1, most).astype(np.int64))
+    seen = looks(images[i] for images, i in (where[int(n)] for n in chosen))
+    distinct = _first_of_each(content[chosen])
+    near = near_groups(dataclasses.replace(seen, hashes=seen.hashes[distinct], thumbs=seen.thumbs[distinct]))
+    return [chosen[distinct[group]] for group in near], chosen, int(seen.flat.sum())
 
 
 def _first_of_each(content: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -265,17 +245,20 @@ def _suggest(
     method: str,
     minutes: float,
     settings: Sequence[str],
+    view: str | None,
 ) -> None:
     same = f" --minutes {minutes:g}" if minutes else ""
+    same += f" --view {view}" if view else ""
     same += " --set " + shlex.join(settings) if settings else ""
     lines = [("", reason) for reason in reasons]
     if not reasons:
         lines = [
-            ("", f"{method}: image_size {recipe.views.image_size}, {recipe.backbone.name}, {recipe.loop.epochs} epochs")
+            ("", f"{method}: views of {recipe.views.sides[0]}, {recipe.backbone.name}, {recipe.loop.epochs} epochs")
         ]
     named = f"{shlex.quote(method)} --data {shlex.quote(source)}"
     lines.append(("start it", f"stopgrad train {named}{same}"))
-    lines.append(("see the views", f"stopgrad views {named} -o views.png{same}"))
+    if recipe.views.kind in ("image", "text"):
+        lines.append(("see the views", f"stopgrad views {named} -o views.png{same}"))
     found.section("Suggested", *lines)
     found.facts["settings"] = list(reasons)
 

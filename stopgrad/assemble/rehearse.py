@@ -16,15 +16,17 @@ import numpy as np
 import torch
 
 from stopgrad import dist, rng
-from stopgrad.assemble.build import build_job, fresh_backbone, pick_device, resolve
+from stopgrad.assemble.build import build_job, fresh_trunk, pick_device, resolve
 from stopgrad.assemble.minutes import epochs_at, step_seconds, watch_seconds
 from stopgrad.assemble.report import keep_gallery
+from stopgrad.assemble.towers import seen_by_trunk
 from stopgrad.assemble.train import measured, nobody, peak_memory_mb
 from stopgrad.contracts import Images, Preprocess
 from stopgrad.data import Data
 from stopgrad.data.loader import Subset
 from stopgrad.eval import evaluate
 from stopgrad.eval.extract import BATCH_NORM_IMAGES
+from stopgrad.media import AnyPreprocess
 from stopgrad.recipe import Recipe
 from stopgrad.rundir import RunDir
 from stopgrad.training.progress import Progress
@@ -99,7 +101,7 @@ def _width(backbone: torch.nn.Module) -> int:
 
 
 def _scoring_seconds(
-    recipe: Recipe, data: Data, backbone: torch.nn.Module, preprocess: Preprocess, device: torch.device
+    recipe: Recipe, data: Data, backbone: torch.nn.Module, preprocess: AnyPreprocess, device: torch.device
 ) -> float:
     """What the evaluation at the end will take: two parts of the images are evaluated, and tell apart what grows with
     their number and what does not. Neighbours grow with training times test images: counted in products of matrices.
@@ -110,10 +112,8 @@ def _scoring_seconds(
         marks: list[float] = []
         evaluate(
             backbone,
-            lambda seed: fresh_backbone(recipe, seed),
-            part,
-            preprocess,
-            recipe.views,
+            lambda seed: fresh_trunk(recipe, seed),
+            *seen_by_trunk(part, preprocess, recipe.views),
             dataclasses.replace(config, random_seeds=seeds),
             seed=recipe.seed,
             device=device,
@@ -139,7 +139,8 @@ def _scoring_seconds(
     fitting *= min(BATCH_NORM_IMAGES, len(data.train)) / min(BATCH_NORM_IMAGES, len(many.train))
     products = 0.0
     if data.train.labels is not None and growth:
-        width = _width(backbone) * (1 + config.random_seeds) + preprocess.channels * preprocess.image_size**2
+        raw = preprocess.channels * preprocess.image_size**2 if isinstance(preprocess, Preprocess) else 0
+        width = _width(backbone) * (1 + config.random_seeds) + raw
         products = 2.0 * len(data.train) * len(data.test) * width / _operations_per_second()
     return own * (1 + config.random_seeds) + fitting * config.random_seeds + pixels + products
 
@@ -167,4 +168,13 @@ def _part(data: Data, share: float, seed: int) -> Data:
         order = rng.permutation(len(images), seed, epoch=2, purpose=rng.EVAL)
         return Subset(images, np.sort(order[:count]))
 
-    return dataclasses.replace(data, train=some(data.train), test=some(data.test))
+    train, test = some(data.train), some(data.test)
+    known = {
+        name: dataclasses.replace(one, train=one.train[train.index], test=one.test[test.index])
+        for name, one in data.attributes.items()
+    }
+    occurring = data.occurring
+    if occurring is not None:
+        has = occurring.train[train.index], occurring.test[test.index]
+        occurring = dataclasses.replace(occurring, train=has[0], test=has[1])
+    return dataclasses.replace(data, train=train, test=test, attributes=known, occurring=occurring)

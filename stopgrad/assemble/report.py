@@ -20,8 +20,8 @@ from stopgrad.rundir import RunDir, check_place, write_bytes
 if TYPE_CHECKING:
     import torch
 
-    from stopgrad.contracts import Preprocess
     from stopgrad.data import Data
+    from stopgrad.media import AnyPreprocess
     from stopgrad.recipe import Recipe
     from stopgrad.training.progress import Progress
 
@@ -97,14 +97,15 @@ def keep_gallery(
     run: RunDir,
     backbone: torch.nn.Module,
     data: Data,
-    preprocess: Preprocess,
+    preprocess: AnyPreprocess,
     recipe: Recipe,
     device: torch.device,
     progress: Progress | None,
     *,
     trained_here: bool,
+    text: torch.nn.Module | None = None,
 ) -> None:
-    """RUN/gallery, for the report. What goes wrong is said in a line."""
+    """RUN/gallery, for the report. What goes wrong is said in a line.  text: as of `write_gallery`."""
     if not run.writes:
         return
     from stopgrad.eval.gallery import write_gallery
@@ -120,6 +121,7 @@ def keep_gallery(
             device=device,
             threads=recipe.loop.view_threads,
             facts={"machine": machine(device)} if trained_here else {},
+            text=text,
         )
     except Exception as error:
         say_failed(run, progress, error)
@@ -131,17 +133,22 @@ def fill_gallery(run: RunDir, progress: Progress | None) -> None:
         return
     from stopgrad.assemble.api import load
     from stopgrad.assemble.build import pick_device
+    from stopgrad.assemble.towers import both_read
     from stopgrad.media import medium_of
 
     recipe = load_recipe(run.recipe)
     try:
         encoder = load(run.path)
+        beside = [load(run.path, tower=name) for name in recipe.method.towers()]
         data = medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading if progress else None)
     except StopgradError as error:
         say_failed(run, progress, error)
         return
     device = pick_device()
-    keep_gallery(run, encoder.backbone, data, encoder.preprocess, recipe, device, progress, trained_here=False)
+    preprocess, text = encoder.preprocess, None
+    for one in beside:
+        preprocess, text = both_read(preprocess, one.preprocess), one.backbone
+    keep_gallery(run, encoder.backbone, data, preprocess, recipe, device, progress, trained_here=False, text=text)
 
 
 def say_failed(run: RunDir, progress: Progress | None, error: Exception) -> None:

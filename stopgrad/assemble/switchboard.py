@@ -13,13 +13,20 @@ from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.recipes import PRESETS
 
+PATCHES = 8  # pixels, where a method is one of patches
+
 
 def parts_of(name: str) -> Mapping[str, str]:
-    """Part -> what stands there by default, with the views of the method's `imagenet` preset. `name` is of METHODS."""
-    recipe = PRESETS[name]["imagenet"]()
+    """Part -> what stands there by default, with the views of the method's `imagenet` preset, or where it has none of
+    `scenes`. `name` is of METHODS."""
+    presets = PRESETS[name]
+    recipe = presets.get("imagenet", presets["scenes"])()
     batch, sides = recipe.loop.batch_size, recipe.known().crops
-    known = Known(crops=sides, batch_size=batch, accumulate=1, backbone="tiny", images=1)
+    own = recipe.backbone
+    known = Known(crops=sides, batch_size=batch, accumulate=1, backbone="tiny", images=1, kind=recipe.views.kind)
     builder, config = METHODS[name]
     with torch.random.fork_rng(devices=[]):
-        method: Method = builder(build_backbone(BackboneConfig(), 3, 32, seed=0), config(name=name), known)
+        trunk = BackboneConfig(split=own.split, norm=own.norm, patches=PATCHES if own.patches else 0)
+        backbone = build_backbone(trunk, 3, 32, seed=0)
+        method: Method = builder(backbone, config(name=name), known)
     return method.parts()

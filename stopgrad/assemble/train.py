@@ -15,17 +15,19 @@ import torch
 
 from stopgrad import dist, rng
 from stopgrad.assemble.begin import other_beside, start_beside
-from stopgrad.assemble.build import Built, build_job, fresh_backbone, pick_device, resolve
+from stopgrad.assemble.build import Built, build_job, build_method, fresh_trunk, pick_device, resolve
 from stopgrad.assemble.machine import check_machine
 from stopgrad.assemble.minutes import epochs_in
 from stopgrad.assemble.report import at_the_end, keep_gallery
-from stopgrad.contracts import DataError, InterruptedRunError, MissingInputError, Result, StopgradError
-from stopgrad.data import Data, open_data, write_bad_files
+from stopgrad.assemble.towers import image_part, pair_rows, save_towers, score_both, seen_by_trunk
+from stopgrad.contracts import ConfigError, DataError, InterruptedRunError, MissingInputError, Result, StopgradError
+from stopgrad.data import Data, write_bad_files
 from stopgrad.data.concerns import concerns
 from stopgrad.diagnose import Diagnosis, diagnose
-from stopgrad.encoder import Encoder, save_encoder
+from stopgrad.encoder import Encoder
 from stopgrad.eval import PROTOCOL, Other, evaluate
 from stopgrad.media import medium_of
+from stopgrad.methods.clip import TEXT_TOWER
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump, load
 from stopgrad.recipe.typed import plain
@@ -37,6 +39,7 @@ from stopgrad.training import signals
 from stopgrad.training.loop import fit
 from stopgrad.training.progress import Progress
 from stopgrad.training.writers import Write, writers
+from stopgrad.views.config import ViewsConfig
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> F
     recipe = resolve(recipe, device, progress.say)
     torch.set_num_threads(recipe.loop.threads)
     data = open_source(run, recipe, progress)
-    check_machine(run, recipe, device, progress.say, len(data.train))
     recipe = measured(recipe, data, progress)
+    check_machine(run, recipe, device, progress.say, len(data.train))
     other = asked_beside(run, recipe, progress) if run.writes else {}
     note = f"resolved; runs again as is: stopgrad train {run.recipe}"
     if minutes:
@@ -119,20 +122,33 @@ def _train(run: RunDir, recipe: Recipe, minutes: float, progress: Progress) -> F
         fit(built.job)
         built.job.method.eval()
         if run.writes:
-            save_encoder(run.encoder, built.job.method.trunks()["backbone"], recipe.backbone, built.preprocess)
+            save_towers(run, recipe, built.job.method, built.preprocess)
+        if built.lesson:
+            built.lesson.save(run, built.job.method)
         said = diagnose(run.verdict_lines(), plain(recipe))
         progress.say(f"verdict: {said.sentence()}")
         rows = _results(run, recipe, data, built, said, progress, other)
         run.write(run.results, as_json([row.as_dict() for row in rows]))
-        backbone = built.job.method.trunks()["backbone"]
-        keep_gallery(run, backbone, data, built.preprocess, recipe, device, progress, trained_here=True)
+        trunks = built.job.method.trunks()
+        keep_gallery(
+            run,
+            trunks["backbone"],
+            data,
+            built.preprocess,
+            recipe,
+            device,
+            progress,
+            trained_here=True,
+            text=trunks.get(TEXT_TOWER),
+        )
     return Finished(run.path, said, rows, trained=True)
 
 
 def asked_beside(run: RunDir, recipe: Recipe, progress: Progress) -> dict[str, Other]:
     """The encoder of eval.baseline. A run that has begun does not end because that file has gone since."""
     try:
-        return other_beside(recipe.eval.baseline, recipe.data.channels)
+        preprocess = medium_of(recipe.views).preprocess(recipe.data, recipe.views)
+        return other_beside(recipe.eval.baseline, image_part(preprocess))
     except MissingInputError as error:
         if not run.begun():
             raise
@@ -143,7 +159,12 @@ def asked_beside(run: RunDir, recipe: Recipe, progress: Progress) -> dict[str, O
 def measured(recipe: Recipe, data: Data, progress: Progress) -> Recipe:
     """The recipe with what it leaves to be found in the training samples written out, as their mean and std."""
     views = medium_of(recipe.views).settled(recipe.data, recipe.views, data, progress.say)
-    return recipe if views is recipe.views else dataclasses.replace(recipe, views=views)
+    if views is recipe.views:
+        return recipe
+    if isinstance(views, ViewsConfig) and recipe.backbone.split == "sensors_lab":  # Lab is made of pixels as they are
+        mean, std = ((0.0,) * 3 + views.mean[3:], (1.0,) * 3 + views.std[3:])
+        views = dataclasses.replace(views, mean=mean, std=std)
+    return dataclasses.replace(recipe, views=views)
 
 
 @contextlib.contextmanager
@@ -174,7 +195,7 @@ def open_source(run: RunDir, recipe: Recipe, progress: Progress) -> Data:
         progress.say(f"{len(data.bad)} files could not be used and are listed in {run.bad_files}")
     for note in data.notes:
         progress.say(note)
-    for concern in concerns(data, recipe.views.image_size):
+    for concern in concerns(data, recipe.views):
         progress.say(f"warning: {concern}")
     return data
 
@@ -208,12 +229,22 @@ def _results(
         ),
         row("peak_memory_mb", peak_memory_mb(built.job.device), 1, "train", "peak of the training process"),
     ]
+    if built.lesson:
+        rows += built.lesson.rows(recipe, data, built.job.method, built.job.device)
+    device = built.job.device
+    rows += pair_rows(
+        recipe,
+        data,
+        built.job.method,
+        lambda seed: build_method(dataclasses.replace(recipe, seed=seed), len(data.train)),
+        built.preprocess,
+        device,
+        progress,
+    )
     rows += evaluate(
         built.job.method.trunks()["backbone"],
-        lambda seed: fresh_backbone(recipe, seed),
-        data,
-        built.preprocess,
-        recipe.views,
+        lambda seed: fresh_trunk(recipe, seed),
+        *seen_by_trunk(data, built.preprocess, recipe.views),
         recipe.eval,
         seed=recipe.seed,
         device=built.job.device,
@@ -243,16 +274,25 @@ def peak_memory_mb(device: torch.device) -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
 
 
-def score(encoder: Encoder, recipe: Recipe, *, seed: int, progress: Progress | None) -> list[Result]:
-    """Evaluate a loaded encoder on the recipe's data, with its own preprocessing and the recipe's views."""
+def score(
+    encoder: Encoder, recipe: Recipe, *, seed: int, progress: Progress | None, text: Encoder | None = None
+) -> list[Result]:
+    """Evaluate a loaded encoder on the recipe's data, with its own preprocessing and the recipe's views.
+
+    text: the encoder of captions that was trained beside it.
+    """
     progress = progress or Progress()
     device = pick_device()
     preprocess = encoder.preprocess
-    size = preprocess.image_size
-    views = dataclasses.replace(recipe.views, image_size=size, mean=preprocess.mean, std=preprocess.std)
-    config = dataclasses.replace(recipe.data, channels=preprocess.channels, depth=preprocess.depth)
-    other = other_beside(recipe.eval.baseline, preprocess.channels)
-    data = open_data(config, size, progress=progress.reading)
+    if text is not None:
+        beside = other_beside(recipe.eval.baseline, preprocess)
+        return score_both(encoder, text, recipe, beside, seed=seed, device=device, progress=progress)
+    if preprocess.kind != recipe.views.kind:
+        raise ConfigError(f"this encoder takes samples of kind {preprocess.kind}, the data is of {recipe.views.kind}")
+    medium = medium_of(preprocess)
+    views = medium.refitted(recipe.views, preprocess)
+    other = other_beside(recipe.eval.baseline, preprocess)
+    data = medium.open(medium.wanted(recipe.data, preprocess), views, progress.reading)
     for note in data.notes:
         progress.say(note)
     return evaluate(

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stopgrad.assemble.api import load
+from stopgrad.assemble.api import load, towers_of
 from stopgrad.contracts import ConfigError, DataError, Images, MissingInputError, Preprocess, StopgradError
-from stopgrad.data import Data, DataConfig, open_data
+from stopgrad.data import Data, DataConfig
+from stopgrad.data.sources import absolute
+from stopgrad.media import KINDS, AnyData, AnyPreprocess, medium_of
+from stopgrad.nn.config import Split
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.rundir import RunDir
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from stopgrad.encoder import Encoder, Exported
     from stopgrad.training.progress import Progress
 
-BATCH = 128
+BATCH, PICTURE = 128, 128  # samples in a forward; pixels a side of what stands for one that is no image
 # Cosine from which two images are near-duplicates. Of photographs compressed again, cropped by a tenth or made 8 %
 # brighter, it finds 97 % with one false image in fourteen (CIFAR-10), and all with one in three (NEU); docs/encoder.md.
 DUPLICATES = 0.99
@@ -65,7 +68,8 @@ def embed(
         kept = kept_as(encoder) if isinstance(encoder, str | Path) else None
         return embed_data(loaded, open_for(loaded, data, progress, kept), progress)
     images = _InMemory(data)
-    images.check(loaded.preprocess)
+    if isinstance(loaded.preprocess, Preprocess):
+        images.check(loaded.preprocess)
     features = _features(loaded, [("images", images)], progress)
     names = tuple(f"image {i}" for i in range(len(data)))
     return Embedded(features=features, names=names, split=("",) * len(data), labels=None, classes=())
@@ -105,18 +109,26 @@ class _InMemory:
         return [self[int(i)] for i in index]
 
 
-def kept_as(encoder: str | Path) -> DataConfig:
-    """How a run keeps its images, the usual settings for a file: with the run's own, its store is opened again."""
+def kept_as(encoder: str | Path) -> AnyData | None:
+    """How a run keeps its samples, None for a file: with the run's own settings, its store is opened again."""
     recipe = RunDir(Path(encoder)).recipe
-    return load_recipe(recipe).data if recipe.is_file() else DataConfig()
+    return load_recipe(recipe).data if recipe.is_file() else None
 
 
-def _decoding(encoder: Encoder, kept: DataConfig | None) -> DataConfig:
-    """Settings that bring images to what the encoder wants; how large they are kept follows `kept`."""
-    preprocess, kept = encoder.preprocess, kept or DataConfig()
+def _decoding(encoder: Encoder, kept: AnyData | None) -> AnyData:
+    """Settings that bring samples to what the encoder wants; how large images are kept follows `kept`."""
+    preprocess = encoder.preprocess
+    if not isinstance(preprocess, Preprocess):
+        usual = KINDS[preprocess.kind].data
+        return medium_of(preprocess).wanted(kept if isinstance(kept, usual) else usual(), preprocess)  # type: ignore[no-any-return]
+    return _decoding_images(preprocess, kept if isinstance(kept, DataConfig) else DataConfig())
+
+
+def _decoding_images(preprocess: Preprocess, kept: DataConfig) -> DataConfig:
     return DataConfig(
         channels=preprocess.channels,
         depth=preprocess.depth,
+        sensors=preprocess.sensors,
         max_side=max(kept.max_side, round(preprocess.image_size / preprocess.crop_fraction)),
         min_side=kept.min_side,
         max_bad_fraction=kept.max_bad_fraction,
@@ -124,12 +136,15 @@ def _decoding(encoder: Encoder, kept: DataConfig | None) -> DataConfig:
     )
 
 
-def open_for(encoder: Encoder, source: str | Path, progress: Progress | None, kept: DataConfig | None = None) -> Data:
-    """A source, with the channels and the depth the encoder wants, kept as large as `kept` says."""
-    preprocess = encoder.preprocess
+def open_for(encoder: Encoder, source: str | Path, progress: Progress | None, kept: AnyData | None = None) -> Data:
+    """A source, as the encoder wants its samples (channels, depth, rate), images kept as large as `kept` says."""
+    preprocess, medium = encoder.preprocess, medium_of(encoder.preprocess)
     config = dataclasses.replace(_decoding(encoder, kept), source=str(source))
+    if isinstance(config, DataConfig) and isinstance(kept, DataConfig) and kept.source == absolute(str(source)):
+        config = dataclasses.replace(config, sensors=config.sensors or kept.sensors)  # which of its folders it reads
+    views = medium.refitted(KINDS[preprocess.kind].views(), preprocess)
     try:
-        data = open_data(config, preprocess.image_size, progress=progress.reading if progress else None)
+        data = medium.open(config, views, progress.reading if progress else None)
     except DataError as error:
         raise DataError(_without_setting(str(error), preprocess)) from error
     if progress:
@@ -140,8 +155,10 @@ def open_for(encoder: Encoder, source: str | Path, progress: Progress | None, ke
     return data
 
 
-def _without_setting(message: str, wanted: Preprocess) -> str:
+def _without_setting(message: str, wanted: AnyPreprocess) -> str:
     """An encoder's channels are no setting that could be changed: what to type is left out, what it takes is said."""
+    if not isinstance(wanted, Preprocess):
+        return message
     said = re.sub(r", data\.channels=[0-9]+(; type --set data\.channels=[0-9]+)?", "", message)
     return message if said == message else f"{said}; this encoder takes images of {wanted.channels} channels"
 
@@ -201,34 +218,45 @@ class Neighbour:
     name: str
     split: str
     label: str  # class, "" without labels
-    pixels: NDArray[Any]  # [H, W, C], as stored
+    sample: NDArray[Any]  # as stored; images [H, W, C]
 
 
-def read_image(path: Path, encoder: Encoder, kept: DataConfig | None = None) -> NDArray[Any]:
-    """One image file, [H, W, C], as `open_for` has its images. Raises MissingInputError or DataError."""
-    from stopgrad.data.decode import BadImageError, DecodeSettings, decode
+def read_query(query: str | Path, encoder: Encoder, kept: AnyData | None = None) -> NDArray[Any]:
+    """One file, as `open_for` has its samples: an image [H, W, C]; of an encoder of text, `query` itself.
+
+    Raises MissingInputError or DataError.
+    """
+    from stopgrad.data.decode import BadImageError
     from stopgrad.data.folder import escape_name, read_regular, why
+    from stopgrad.data.listing import UnreadableError
 
-    config = _decoding(encoder, kept)
-    name = escape_name(str(path).encode("utf-8", "surrogateescape"))
-    settings = DecodeSettings(
-        channels=config.channels,
-        max_side=config.max_side,
-        min_side=1,
-        max_megapixels=config.max_megapixels,
-        depth=config.depth,
-    )
+    medium, path = medium_of(encoder.preprocess), Path(query)
+    one, such_as = medium.one, medium.such_as
+    raw = str(query).encode("utf-8", "surrogateescape")
+    name = escape_name(raw)
     try:
-        data = read_regular(str(path).encode("utf-8", "surrogateescape"))
+        data = raw if encoder.preprocess.kind == "text" else read_regular(raw)
     except FileNotFoundError as error:
-        raise MissingInputError(f"--query {name}: no such file; give one image, such as photo.jpg") from error
+        raise MissingInputError(f"--query {name}: no such file; give {one}, such as {such_as}") from error
     except OSError as error:
-        raise DataError(f"--query {name}: can't be read ({why(error)}); give one image, such as photo.jpg") from error
+        raise DataError(f"--query {name}: can't be read ({why(error)}); give {one}, such as {such_as}") from error
+    extension = path.suffix.lower().encode("utf-8", "surrogateescape")
     try:
-        return decode(data, settings, path.suffix.lower().encode("utf-8", "surrogateescape")).pixels
-    except BadImageError as error:
+        found: NDArray[Any] = medium.decode(data, extension, _decoding(encoder, kept), encoder.preprocess)
+    except (BadImageError, UnreadableError) as error:
         said = _without_setting(str(error), encoder.preprocess)
-        raise DataError(f"--query {name}: {said}; give an image that can be read") from error
+        raise DataError(f"--query {name}: {said}; give {one} that can be read") from error
+    return found
+
+
+def picture(sample: NDArray[Any], encoder: Encoder) -> NDArray[Any]:
+    """[H, W, C], what a sample looks like: itself where it is an image."""
+    medium, preprocess = medium_of(encoder.preprocess), encoder.preprocess
+    if isinstance(preprocess, Preprocess):
+        return sample
+    seen = medium.pictures(medium.clean([sample], preprocess), preprocess, PICTURE)[0]  # [C, S, S]
+    shown: NDArray[np.uint8] = np.rint(255 * seen.permute(1, 2, 0).numpy()).astype(np.uint8)
+    return shown
 
 
 def name_in(source: str, path: Path) -> str:
@@ -263,7 +291,7 @@ def neighbours(
             name=found.names[at],
             split=found.split[at],
             label=_class(found, at),
-            pixels=places[at][0][places[at][1]],
+            sample=places[at][0][places[at][1]],
         )
         for value, at in zip(similarity[0].tolist(), others[index[0].numpy()].tolist())
     ]
@@ -288,35 +316,64 @@ def duplicates(found: Embedded, threshold: float = DUPLICATES) -> list[list[tupl
 
 
 def export(
-    run: str | Path, path: str | Path, *, data: str | Path | None = None, progress: Progress | None = None
+    run: str | Path,
+    path: str | Path,
+    *,
+    data: str | Path | None = None,
+    tower: str = "",
+    progress: Progress | None = None,
 ) -> Exported:
     """Write a run's (or a .safetensors file's) encoder as .safetensors, .onnx or .pt2, and check it on images.
 
-    data: whose images it is checked on; by default the run's own, else the embedded scenes.
+    data: whose samples it is checked on; by default the run's own, else the embedded scenes (sounds: noise).
+    tower: of an encoder with one for each sensor, the sensor whose tower is written by itself; of a run with an encoder
+    beside the backbone, that one (CLIP's is `text`).
     Raises ConfigError, DataError, MissingInputError, CheckpointError, StorageError.
     """
     from stopgrad.encoder.export import check_format, export_encoder
 
     check_format(Path(path))
-    encoder = load(run)
-    pixels, seen = images_to_check_on(encoder, run, data, progress)
-    return export_encoder(encoder, Path(path), pixels, seen)
+    beside = tower if tower in towers_of(run) else ""
+    encoder = load(run, tower=beside)
+    own, part = tower_of(encoder, tower) if tower and not beside else (encoder, slice(None))
+    samples, seen = samples_to_check_on(encoder, run, data, progress)
+    return export_encoder(own, Path(path), samples[:, part], seen)
 
 
-def images_to_check_on(
+def tower_of(encoder: Encoder, name: str) -> tuple[Encoder, slice]:
+    """The tower of one sensor as an encoder, and the channels it takes of a sample. Raises ConfigError."""
+    from stopgrad.nn.towers import SensorTowers
+    from stopgrad.views.sensors import part_of, sensors_of
+
+    backbone, preprocess = encoder.backbone, encoder.preprocess
+    names = [sensor.name for sensor in sensors_of(preprocess)] if isinstance(backbone, SensorTowers) else []
+    if name not in names or not isinstance(backbone, SensorTowers) or not isinstance(preprocess, Preprocess):
+        raise ConfigError(
+            f"--tower {name}: this encoder has {', '.join(names) or 'no towers'}; name one, or leave it out"
+        )
+    at = names.index(name)
+    split: Split = "lab" if encoder.config.split == "sensors_lab" and at == 0 else "none"
+    own, part = part_of(preprocess, name)
+    config = dataclasses.replace(encoder.config, split=split)
+    return dataclasses.replace(encoder, backbone=backbone.towers[at], preprocess=own, config=config), part
+
+
+def samples_to_check_on(
     encoder: Encoder, run: str | Path, data: str | Path | None, progress: Progress | None
 ) -> tuple[NDArray[np.float32], str]:
-    """([8, C, S, S] pixel values, what they are in words)."""
+    """([8, C, S, S] pixel values or what else goes into the exported file, what they are in words)."""
+    from stopgrad.assemble.towers import of_kind
+    from stopgrad.encoder.entrance import as_input
     from stopgrad.encoder.export import IMAGES
-    from stopgrad.encoder.pixels import as_pixels
 
+    medium = medium_of(encoder.preprocess)
     recipe = RunDir(Path(run)).recipe if Path(run).is_dir() else None
     try:
         if data is not None:
             opened = open_for(encoder, data, progress, kept_as(run))
         elif recipe is not None:
-            config = load_recipe(recipe).data
-            opened = open_data(config, encoder.preprocess.image_size, progress=progress.reading if progress else None)
+            own = load_recipe(recipe)
+            opened = medium_of(own.views).open(own.data, own.views, progress.reading if progress else None)
         else:
             opened = None
     except StopgradError as error:
@@ -324,20 +381,10 @@ def images_to_check_on(
             raise
         opened = None
         if progress:
-            progress.say(f"the run's own images can't be opened ({error}); checked on the embedded scenes instead")
+            progress.say(f"the run's own {medium.many} can't be opened ({error}); checked on others instead")
     if opened is not None:
         images = opened.test if len(opened.test) else opened.train
         chosen = np.linspace(0, len(images) - 1, IMAGES).astype(np.int64)
-        return as_pixels([images[int(i)] for i in chosen], encoder.preprocess), opened.name
-    return as_pixels(_scenes(encoder, IMAGES), encoder.preprocess), "the embedded scenes"
-
-
-def _scenes(encoder: Encoder, count: int) -> list[NDArray[Any]]:
-    """Scenes with as many channels and bits as the encoder takes."""
-    from stopgrad.data import scenes
-
-    preprocess = encoder.preprocess
-    size = min(max(preprocess.image_size, 32), 256)
-    rgb, _ = scenes.render_rgb(scenes.TEST_SEED, np.arange(count, dtype=np.int64), size)  # [8, S, S, 3]
-    images = rgb[..., np.arange(preprocess.channels) % 3]
-    return list(images if preprocess.depth == 8 else images.astype(np.uint16) * 257)
+        return as_input([of_kind(images[int(i)], encoder.preprocess) for i in chosen], encoder.preprocess), opened.name
+    found, told = medium.stand_ins(IMAGES, encoder.preprocess)
+    return as_input(found, encoder.preprocess), told

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from stopgrad.cli import compare, encoders, images, reports
+from stopgrad.cli import compare, encoders, fewlabels, finetune, images, reports
 from stopgrad.version import __version__
 
 app = App(
@@ -37,7 +37,10 @@ def train(
             "stl10:/folder, imagenet:/folder, hf:NAME, ...); overrides the preset's"
         ),
     ] = None,
-    backbone: Annotated[str | None, Parameter(help="tiny, or any timm model")] = None,
+    view: images.View = None,
+    backbone: Annotated[
+        str | None, Parameter(help="tiny, any timm model; of text: text_transformer, text_gru, hf:/folder")
+    ] = None,
     init: Annotated[str | None, Parameter(help="weights to begin from: encoder.safetensors, a run, timm:NAME")] = None,
     baseline: Annotated[str | None, Parameter(help="another encoder to score beside this one; as --init")] = None,
     epochs: int | None = None,
@@ -55,6 +58,7 @@ def train(
 
     stopgrad train simsiam                           the embedded data set
     stopgrad train simsiam --data DIR --minutes 30   your images
+    stopgrad train simclr --data captions.csv        your sentences
     stopgrad train runs/NAME --resume                after Ctrl-C or a crash
     """
     from stopgrad.assemble import api
@@ -63,6 +67,7 @@ def train(
 
     options = api.Options(
         data=data,
+        view=view,
         backbone=backbone,
         init=init,
         baseline=baseline,
@@ -137,6 +142,9 @@ def recipes(name: Annotated[str, Parameter(help="a preset, to print it as a reci
     print_recipes(name)
 
 
+app.command(finetune.finetune)
+app.command(finetune.distill)
+app.command(fewlabels.fewlabels)
 app.command(compare.compare)
 app.command(reports.report)
 app.command(images.check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -23,6 +23,7 @@ def export(
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="a name in .safetensors, .onnx or .pt2")],
     data: Annotated[str | None, Parameter(help="images to check it on; a run's own by default")] = None,
+    tower: Annotated[str, Parameter(help="of a backbone for each sensor, the one of this sensor by itself")] = "",
 ) -> None:
     """Write the backbone with its preprocessing to a file for use elsewhere, checked before it is said to be there.
 
@@ -33,7 +34,7 @@ def export(
     from stopgrad.assemble import use
 
     with _progress() as progress:
-        done = use.export(run, output, data=data, progress=progress)
+        done = use.export(run, output, data=data, tower=tower, progress=progress)
     print(f"{done.path}: {done.size / 1e6:.1f} MB, sha256 {done.sha256}")
     print(f"Checked: {done.checked}")
     print("To load it:")
@@ -70,13 +71,14 @@ def neighbours(
     /,
     *,
     data: Source,
-    query: Annotated[Path, Parameter(help="an image file, of these images or any other")],
+    query: Annotated[str, Parameter(help="an image file, of these or any other; of an encoder of text, a sentence")],
     count: Annotated[int, Parameter(name=["--count", "-k"], help="how many")] = 10,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="also draw them, to this .png")] = None,
 ) -> None:
     """Find the images nearest to one, print them and draw them.
 
     stopgrad neighbours runs/NAME --data DIR --query photo.jpg -o sheet.png
+    stopgrad neighbours runs/NAME --data captions.csv --query "a red shoe"
     """
     from stopgrad.assemble import api, tables, use
     from stopgrad.contracts import ConfigError
@@ -87,21 +89,32 @@ def neighbours(
         tables.check_output(output, (".png",))
     loaded = api.load(encoder)
     kept = use.kept_as(encoder)
-    image = use.read_image(query, loaded, kept)
+    sample = use.read_query(query, loaded, kept)
     with _progress() as progress:
         opened = use.open_for(loaded, data, progress, kept)
-        found = use.neighbours(loaded, opened, image, count, progress, own=use.name_in(data, query))
+        found = use.neighbours(loaded, opened, sample, count, progress, own=use.name_in(data, Path(query)))
     width = max(len("class"), *(len(one.label) for one in found))
     print(f"{'':>4}  similarity  split  {'class'.ljust(width)}  name")
     for number, one in enumerate(found, 1):
-        print(f"{number:>4}  {one.similarity:>10.4f}  {one.split:<5}  {one.label.ljust(width)}  {one.name}")
+        name = one.name + _words(loaded, one.sample)
+        print(f"{number:>4}  {one.similarity:>10.4f}  {one.split:<5}  {one.label.ljust(width)}  {name}")
     if output is not None:
         from stopgrad.eval.picture import draw_neighbours
         from stopgrad.rundir import write_bytes
 
         captions = [(f"{one.similarity:.3f}  {one.label}".rstrip(), one.name) for one in found]
-        write_bytes(output, draw_neighbours(image, [one.pixels for one in found], captions))
+        query_picture, *pictures = (use.picture(one, loaded) for one in (sample, *(one.sample for one in found)))
+        write_bytes(output, draw_neighbours(query_picture, pictures, captions))
         print(f"{output}: the query and its {use.counted(len(found), 'neighbour')}")
+
+
+def _words(encoder: Encoder, sample: Any) -> str:
+    """What a neighbour says, where it is a text."""
+    from stopgrad.cli import printable
+    from stopgrad.media import medium_of
+
+    said = " ".join(medium_of(encoder.preprocess).said(sample).split())
+    return f"  {printable(said)}" if said else ""
 
 
 def duplicates(

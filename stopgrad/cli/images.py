@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+View = Annotated[
+    Literal["image", "audio", "text"] | None,
+    Parameter(help="what the data is; text for sentences (a .csv, .tsv or .jsonl is taken for them without)"),
+]
 Settings = Annotated[
     tuple[str, ...],
     Parameter(name="--set", consume_multiple=True, negative="", help="any setting, as a.b=c; may be repeated"),
@@ -18,6 +22,7 @@ def check(
     /,
     *,
     method: Annotated[str, Parameter(help="METHOD[/PRESET] or a recipe file: the run to prepare")] = "simsiam",
+    view: View = None,
     minutes: Annotated[float, Parameter(help="how long it may train; 0: as long as its settings say")] = 0.0,
     duplicates: Annotated[Path | None, Parameter(name=["--duplicates", "-o"], help="all groups, as CSV")] = None,
     json: Annotated[Path | None, Parameter(help="everything that was found, for machines")] = None,
@@ -35,7 +40,7 @@ def check(
     from stopgrad.rundir import as_json, write_bytes
 
     _check_minutes(minutes)
-    options = api.Options(settings=settings)
+    options = api.Options(view=view, settings=settings)
     found = look(source, method=method, minutes=minutes, options=options, timed=time)
     for title, lines in found.sections:
         width = max((len(name) for name, _ in lines), default=0)
@@ -76,7 +81,8 @@ def views(
     method: Annotated[str, Parameter(help="METHOD[/PRESET] or a recipe file")],
     /,
     *,
-    data: Annotated[str | None, Parameter(help="images; the preset's own by default")] = None,
+    data: Annotated[str | None, Parameter(help="images, or texts; the preset's own by default")] = None,
+    view: View = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"], help="the picture: .png, .jpg or .webp")] = Path(
         "views.png"
     ),
@@ -91,6 +97,7 @@ def views(
     from stopgrad.assemble.draw_views import draw_views
 
     _check_minutes(minutes)
-    options = api.Options(data=data, image_size=image_size, seed=seed, settings=settings)
+    options = api.Options(data=data, view=view, image_size=image_size, seed=seed, settings=settings)
     path, rows = draw_views(method, output, options=options, images=images, minutes=minutes)
-    print(f"{path}: {rows} images, each beside its views of three epochs")
+    what = "sentences" if view == "text" else "images"
+    print(f"{path}: {rows} {what}, each beside its views of three epochs")

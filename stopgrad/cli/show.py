@@ -50,7 +50,8 @@ def print_scores(results: Sequence[Result]) -> None:
     for said in judged.sentences if judged else ():
         if said.warns:
             print(said.text)
-    protocols = dict.fromkeys(result.protocol for result in results if result.name in ("knn_top1", "retrieval_at_1"))
+    told = ("knn_top1", "segments_ap", "retrieval_at_1")
+    protocols = dict.fromkeys(result.protocol for result in results if result.name in told)
     for protocol in protocols:
         print(f"Protocol: {protocol}")
 

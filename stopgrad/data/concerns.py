@@ -9,14 +9,15 @@ import numpy as np
 
 from stopgrad.data.pack import PackedImages
 from stopgrad.data.sources import Data
+from stopgrad.views.config import ViewsConfig
 
 FEW = 500  # training images; a first guess, nobody has measured from where SimSiam learns
 ENLARGED = 0.75  # of the crop's side: images whose shorter side is below are enlarged even when taken whole
 UNEQUAL = 20  # times as many images in the largest class as in the smallest
 
 
-def concerns(data: Data, image_size: int, facts: Mapping[str, Any] | None = None) -> list[str]:
-    """Sentences, the gravest first. facts: what the preflight counted besides (images, copied, one_colour)."""
+def concerns(data: Data, views: object, facts: Mapping[str, Any] | None = None) -> list[str]:
+    """Sentences, the gravest first.  views: the run's.  facts: what was counted (images, copied, one_colour)."""
     said = []
     known = facts or {}
     total, copied, flat = (int(known.get(key, 0)) for key in ("images", "copied", "one_colour"))
@@ -31,7 +32,8 @@ def concerns(data: Data, image_size: int, facts: Mapping[str, Any] | None = None
         said.append(
             f"{len(data.train):,} training images are very few: the encoder will hardly learn more than they show"
         )
-    if isinstance(data.train, PackedImages):
+    if isinstance(data.train, PackedImages) and isinstance(views, ViewsConfig):
+        image_size = views.image_size
         short = float(np.median(data.train.pack.sizes[data.train.rows].min(axis=1)))
         if short < ENLARGED * image_size:
             said.append(f"images are small: {short:.0f} pixels in the middle, enlarged to views of {image_size}")

@@ -96,6 +96,12 @@ def what_else(data: bytes) -> str:
     """Why bytes without the signature of an image are none, as far as they tell."""
     if not data:
         return "empty file"
+    found = looks_like(data)
+    return f"not an image (looks like {found})" if found else "not an image (no known signature)"
+
+
+def looks_like(data: bytes) -> str:
+    """What bytes that are not of the wanted kind seem to be, "" where they do not tell."""
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     looks = (
         ("HTML", head.startswith((b"<!doctype html", b"<html", b"<head"))),
@@ -108,8 +114,7 @@ def what_else(data: bytes) -> str:
         ("zeros only", not data.strip(b"\0")),
         ("text", b"\0" not in data[:512] and all(byte > 31 or byte in b"\t\r\n" for byte in data[:512])),
     )
-    found = next((name for name, fits in looks if fits), "")
-    return f"not an image (looks like {found})" if found else "not an image (no known signature)"
+    return next((name for name, fits in looks if fits), "")
 
 
 def _reason(error: Exception, kind: str) -> str:

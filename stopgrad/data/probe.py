@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from stopgrad.contracts import MissingInputError
 from stopgrad.data.layout import TRAIN, UNUSED
-from stopgrad.data.listing import cores
+from stopgrad.data.listing import Listing, cores
 from stopgrad.data.sources import SCENES, DataConfig, list_source, open_data
 
 HEADERS = 256  # files whose header is read, spread evenly over the source
@@ -115,17 +115,36 @@ def probe(source: str, config: DataConfig) -> Probe:
     if source in SCENES:
         data = open_data(config, 32)
         sizes = np.array([data.train[0].shape[:2]], np.int64)
-        return Probe(images=len(data.train) + len(data.test), train=len(data.train), sizes=sizes, channels=3, deep=0.0)
+        channels = config.channels if config.sensors else 3
+        images, train = len(data.train) + len(data.test), len(data.train)
+        return Probe(images=images, train=train, sizes=sizes, channels=channels, deep=0.0)
+    with contextlib.closing(list_source(source)) as listing:
+        return _of_sensors(listing, config) if config.sensors else _of_listing(listing, config)
+
+
+def _of_sensors(listing: Listing, config: DataConfig) -> Probe:
+    """Number and sizes of the first sensor's, channels of all, the depth of the deepest."""
+    from stopgrad.data.beside import Beside
+
+    sensors = config.scene_sensors()
+    whole = Beside(listing, [sensor.name for sensor in sensors])
+    found = [_of_listing(Beside(listing, [sensor.name]), config) for sensor in sensors]
+    deep = max(seen.deep for seen, sensor in zip(found, sensors) if sensor.what != "classes" or len(sensors) == 1)
+    share = len(whole.scenes) / max(1, found[0].images)
+    images, train = (round(share * count) for count in (found[0].images, found[0].train))
+    return replace(found[0], images=images, train=train, channels=config.channels, deep=deep)
+
+
+def _of_listing(listing: Listing, config: DataConfig) -> Probe:
     from stopgrad.data.listing import sample  # brings OpenCV and Pillow
 
-    with contextlib.closing(list_source(source)) as listing:
-        count, heads = sample(listing, HEADERS, HEAD_BYTES)
-        looked = [_look(head) for _, _, head in heads]
-        whole = [head for _, size, head in heads if size <= len(head)]
-        if len(whole) < min(DECODED, len(heads)):  # large files: what their headers do not say needs all of some
-            whole = [head for _, _, head in sample(listing, DECODED, WHOLE_BYTES)[1]]
-            looked = looked if any(looked) else [_look(head) for head in whole]
-        split = listing.layout(np.arange(count)).split if count else np.empty(0, np.uint8)
+    count, heads = sample(listing, HEADERS, HEAD_BYTES)
+    looked = [_look(head) for _, _, head in heads]
+    whole = [head for _, size, head in heads if size <= len(head)]
+    if len(whole) < min(DECODED, len(heads)):  # large files: what their headers do not say needs all of some
+        whole = [head for _, _, head in sample(listing, DECODED, WHOLE_BYTES)[1]]
+        looked = looked if any(looked) else [_look(head) for head in whole]
+    split = listing.layout(np.arange(count)).split if count else np.empty(0, np.uint8)
     found = [one for one in looked if one is not None]
     if not found:
         raise MissingInputError(f"data.source: none of the {len(heads)} files looked at is an image that can be read")

@@ -19,9 +19,9 @@ def main() -> None:
     sys.modules["stopgrad"] = None  # type: ignore[assignment]  # installed or not, it can't be imported from here on
     with open(sys.argv[1]) as file:  # noqa: PTH123
         request = json.load(file)
-    images = np.load(request["images"], allow_pickle=False)  # [8, C, S, S], float32, pixel values
+    images = np.load(request["images"], allow_pickle=False)  # [8, C, S, S], float32, pixel values; or waveforms [8, T]
     if request["model"].endswith(".onnx"):
-        answer = {"features": from_onnx(request["model"], images)}
+        answer = {"features": from_onnx(request["model"], request["input"], images)}
     elif request["arguments"] is not None:
         answer = {"features": from_timm(request, images)}
     else:
@@ -30,13 +30,13 @@ def main() -> None:
         np.savez(out, allow_pickle=False, **answer)
 
 
-def from_onnx(path: str, images: np.ndarray) -> np.ndarray:
+def from_onnx(path: str, name: str, images: np.ndarray) -> np.ndarray:
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     json.loads(session.get_modelmeta().custom_metadata_map["stopgrad"])
-    return np.concatenate([session.run(["features"], {"pixels": images[a:b]})[0] for a, b in BATCHES])
+    return np.concatenate([session.run(["features"], {name: images[a:b]})[0] for a, b in BATCHES])
 
 
 def from_timm(request: dict, images: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]

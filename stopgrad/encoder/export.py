@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stopgrad.contracts import CheckpointError, ConfigError
+from stopgrad.contracts import CheckpointError, ConfigError, Preprocess
 from stopgrad.encoder import alone
+from stopgrad.encoder.entrance import entrance
 from stopgrad.encoder.file import Encoder, encoder_bytes
-from stopgrad.encoder.pixels import FromPixels, largest
+from stopgrad.encoder.pixels import largest
 from stopgrad.nn.backbones import SMALL_STEM, TIMM_ARGUMENTS
 from stopgrad.rundir import check_place, write_bytes
 
@@ -55,18 +56,20 @@ def check_format(path: Path) -> None:
     check_place(path)
 
 
-def export_encoder(encoder: Encoder, path: Path, pixels: NDArray[np.float32], seen: str) -> Exported:
+def export_encoder(encoder: Encoder, path: Path, samples: NDArray[np.float32], seen: str) -> Exported:
     """Write the encoder as the suffix of `path` says, once it computes the same as `encoder`.
 
-    pixels: [8, C, S, S], values as decoded (`pixels.as_pixels`).  seen: what those images are, in words.
+    samples: [8, C, S, S] pixels, values as decoded, or what else goes in (`entrance.as_input`).  seen: what those
+    samples are, in words.
     Raises ConfigError (a format without its library), CheckpointError (other features), StorageError.
     """
     check_format(path)
-    assert len(pixels) == IMAGES
+    assert len(samples) == IMAGES
+    into = entrance(encoder)
     backbone = encoder.backbone.cpu().eval()
-    batches = [torch.from_numpy(pixels[a:b]) for a, b in alone.BATCHES]
+    batches = [torch.from_numpy(samples[a:b]) for a, b in alone.BATCHES]
     with torch.no_grad():
-        expected = np.concatenate([FromPixels(encoder).eval()(batch).numpy() for batch in batches])  # [8, dim]
+        expected = np.concatenate([into.model.eval()(batch).numpy() for batch in batches])  # [8, dim]
     plain = plain_timm(encoder)
     difference: float | None = None
     if path.suffix == ".pt2":
@@ -80,7 +83,7 @@ def export_encoder(encoder: Encoder, path: Path, pixels: NDArray[np.float32], se
         difference, where = _compare(path, found, expected), "run in memory before it was written"
     else:
         data = _onnx(encoder) if path.suffix == ".onnx" else encoder_bytes(encoder)
-        answer = _read_alone(path, data, pixels, encoder, plain)
+        answer = _read_alone(path, data, samples, encoder, plain)
         if "features" in answer:
             reader = "onnxruntime" if path.suffix == ".onnx" else "plain timm"
             difference, where = _compare(path, answer["features"], expected), f"{reader}, a process without stopgrad"
@@ -89,10 +92,13 @@ def export_encoder(encoder: Encoder, path: Path, pixels: NDArray[np.float32], se
             where = f"all {len(answer['checksums'])} tensors read by a process without stopgrad, equal by checksum"
     write_bytes(path, data)
     if difference is None:
-        checked = f"{where}; {encoder.config.name} is stopgrad's own architecture, so features need stopgrad or .onnx"
+        split = {"none": "", "lab": " in two halves"}.get(encoder.config.split, " for each sensor")
+        own = f"{encoder.config.name}{split}"
+        own += " with layers of a projector" if encoder.config.kept else ""
+        checked = f"{where}; {own} is stopgrad's own architecture, so features need stopgrad or .onnx"
     else:
         checked = (
-            f"{where}, on {IMAGES} images of {seen} in batches of 1, 2 and 5: "
+            f"{where}, on {IMAGES} {into.called} of {seen} in batches of 1, 2 and 5: "
             f"largest difference from torch {difference:.1e}, of features up to {np.abs(expected).max():.2g}"
         )
     return Exported(
@@ -115,33 +121,30 @@ def plain_timm(encoder: Encoder) -> dict[str, Any] | None:
 
 def loading_lines(encoder: Encoder, path: Path, plain: dict[str, Any] | None) -> tuple[str, ...]:
     """Python that loads the file and says what goes in."""
-    name, preprocess = str(path), encoder.preprocess
-    side = preprocess.image_size
-    short = max(side, round(side / preprocess.crop_fraction))
-    shape = f"[B, {preprocess.channels}, {side}, {side}]"
-    cut = f"shorter side to {short} px (antialiased bilinear), centre {side} px"
-    into = f"# pixels: float32 {shape}, values 0 to {largest(encoder)}; {cut}"
+    name, preprocess, into = str(path), encoder.preprocess, entrance(encoder)
     if path.suffix == ".onnx":
         return (
             "import onnxruntime",
             f"session = onnxruntime.InferenceSession({name!r})",
-            'features = session.run(["features"], {"pixels": pixels})[0]',
-            into,
+            f'features = session.run(["features"], {{"{into.name}": {into.name}}})[0]',
+            into.comment,
         )
     if path.suffix == ".pt2":
         return (
             "import torch",
             f"encoder = torch.export.load({name!r}).module()  # only files you trust: loading one can run code",
-            "features = encoder(pixels)",
-            into,
+            f"features = encoder({into.name})",
+            into.comment,
         )
+    shape = "[B, " + ", ".join(map(str, into.shape)) + "]"
     ours = (
         "import stopgrad",
-        f"encoder = stopgrad.load({name!r})  # images [B, {preprocess.channels}, {side}, {side}], normalised",
-        f"result = stopgrad.embed({name!r}, 'folder/of/images')  # result.features [N, {encoder.dim}]",
+        f"encoder = stopgrad.load({name!r})  # {into.called} {shape}{', normalised' if into.name == 'pixels' else ''}",
+        f"result = stopgrad.embed({name!r}, 'folder/of/{into.called}')  # result.features [N, {encoder.dim}]",
     )
-    if plain is None:
+    if plain is None or not isinstance(preprocess, Preprocess):
         return ours
+    cut = into.comment.rpartition("; ")[2]
     given = "".join(f", {key}={value!r}" for key, value in plain["arguments"].items())
     small = plain["small_stem"]
     stem = (
@@ -175,17 +178,18 @@ def _onnx(encoder: Encoder) -> bytes:
 
 
 def _read_alone(
-    path: Path, data: bytes, pixels: NDArray[np.float32], encoder: Encoder, plain: dict[str, Any] | None
+    path: Path, data: bytes, samples: NDArray[np.float32], encoder: Encoder, plain: dict[str, Any] | None
 ) -> dict[str, NDArray[Any]]:
     """What a process without stopgrad finds in the file."""
     with tempfile.TemporaryDirectory(prefix="stopgrad-export-") as folder:
         model, images, answer = (Path(folder) / name for name in (f"model{path.suffix}", "images.npy", "answer.npz"))
         model.write_bytes(data)
-        np.save(images, pixels, allow_pickle=False)
+        np.save(images, samples, allow_pickle=False)
         request = {
             "model": str(model),
             "images": str(images),
             "answer": str(answer),
+            "input": entrance(encoder).name,
             "largest": largest(encoder),
             "arguments": None,
             "small_stem": 0,

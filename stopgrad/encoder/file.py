@@ -19,7 +19,11 @@ from stopgrad.contracts import CheckpointError, ConfigError, MissingInputError
 from stopgrad.media import AnyPreprocess, medium_of, preprocess_from_dict
 from stopgrad.nn.backbones import build_backbone, of_one_size
 from stopgrad.nn.config import BackboneConfig
+from stopgrad.nn.text import check_shapes
+from stopgrad.nn.text_config import TEXTS
+from stopgrad.nn.with_kept import widths_in
 from stopgrad.rundir import write_bytes
+from stopgrad.views.sensors import widths
 
 FORMAT = 1
 KEY = "stopgrad"  # of the metadata, in every format
@@ -50,7 +54,8 @@ class Encoder:
 
     def fresh(self, seed: int) -> nn.Module:
         """The same architecture, randomly initialised: the baseline to be beaten."""
-        return build_backbone(self.config, *medium_of(self.preprocess).input(self.preprocess), seed)
+        taken = medium_of(self.preprocess).input(self.preprocess)
+        return build_backbone(self.config, *taken, seed, widths(self.preprocess))
 
     def of_one_size(self) -> Encoder:
         """The same function of images of `preprocess.image_size` alone: what a graph is exported from."""
@@ -93,9 +98,26 @@ def load_encoder(path: Path) -> Encoder:
         config = BackboneConfig.from_description(described["backbone"])
         preprocess = preprocess_from_dict(described["preprocess"])
         # before anything is made of that size: a few bytes could ask for all memory there is
-        if config.name == "tiny" and (found := tensors["stem.weight"].shape[:2]) != (config.width, preprocess.channels):
-            raise ConfigError(f"width and channels are {config.width} and {preprocess.channels}, of weights {found}")
-        backbone = build_backbone(config, *medium_of(preprocess).input(preprocess), seed=0)
+        channels, size = medium_of(preprocess).input(preprocess)
+        sensors = widths(preprocess)
+        of_first = sensors[0] if sensors and config.split.startswith("sensors") else channels
+        first, said = "stem.weight", (config.width, of_first)
+        if config.split.endswith("lab"):  # the half that sees lightness
+            first, said = "luminance.stem.weight", (config.width // 2, 1)
+        if config.split.startswith("sensors"):
+            first = f"towers.0.{first}"
+        if config.patches:
+            first = f"encoder.{first}"
+        if config.kept:
+            first = f"trunk.{first}"
+            if (there := widths_in(tensors)) != (layers := [layer.width for layer in config.kept]):
+                raise ConfigError(f"widths of the kept layers are {layers}, of weights {there}")
+        if config.name == "tiny" and (found := tensors[first].shape[:2]) != said:
+            raise ConfigError(f"width and channels are {said[0]} and {said[1]}, of weights {tuple(found)}")
+        if config.name in TEXTS:
+            shapes = {name.removeprefix("trunk."): tuple(tensor.shape) for name, tensor in tensors.items()}
+            check_shapes(config, *medium_of(preprocess).input(preprocess), shapes)
+        backbone = build_backbone(config, channels, size, 0, sensors)
         backbone.load_state_dict(tensors)
     except (ConfigError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: weights and description do not fit ({str(error).splitlines()[0]})") from error

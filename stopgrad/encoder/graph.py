@@ -12,15 +12,18 @@ from typing import Any
 import torch
 
 from stopgrad.contracts import ConfigError
+from stopgrad.encoder.entrance import entrance
 from stopgrad.encoder.file import KEY, Encoder, description
-from stopgrad.encoder.pixels import FromPixels
 
-INPUT, OUTPUT = "pixels", "features"
+OUTPUT = "features"
 LARGEST = 1_900_000_000  # bytes of weights; a protobuf message ends at 2 GiB
 
 
 def onnx_bytes(encoder: Encoder) -> bytes:
-    """The file's content: pixels [batch, C, S, S] -> features [batch, dim], any batch. Raises ConfigError."""
+    """The file's content: pixels [batch, C, S, S], or what else `entrance` says -> features [batch, dim], any batch.
+
+    Raises ConfigError.
+    """
     try:
         import onnx
         import onnxscript  # noqa: F401  # torch's exporter needs it
@@ -29,16 +32,15 @@ def onnx_bytes(encoder: Encoder) -> bytes:
     size = sum(value.numel() * value.element_size() for value in encoder.backbone.state_dict().values())
     if size > LARGEST:
         raise ConfigError(f"export: {size / 1e9:.1f} GB of weights do not fit one ONNX file (2 GB); use .safetensors")
-    preprocess = encoder.preprocess
-    example = torch.zeros(2, preprocess.channels, preprocess.image_size, preprocess.image_size)
+    into = entrance(encoder.of_one_size())
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            FromPixels(encoder.of_one_size()).eval(),
-            (example,),
+            into.model.eval(),
+            (into.example(),),
             dynamo=True,
             verbose=False,
-            input_names=[INPUT],
+            input_names=[into.name],
             output_names=[OUTPUT],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
@@ -47,8 +49,7 @@ def onnx_bytes(encoder: Encoder) -> bytes:
     _without_origin(model)
     about = {
         KEY: description(encoder),
-        "input": f"{INPUT}: float32 [batch, {preprocess.channels}, {preprocess.image_size}, {preprocess.image_size}], "
-        f"pixel values 0 to {2**encoder.depth - 1}; mean and std are applied in the graph, resize and crop are not",
+        "input": into.about,
     }
     onnx.helper.set_model_props(model, about)
     onnx.checker.check_model(model)

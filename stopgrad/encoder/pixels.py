@@ -23,10 +23,12 @@ class FromPixels(nn.Module):
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
+        preprocess = encoder.preprocess
+        assert isinstance(preprocess, Preprocess)
         self.backbone = encoder.backbone
         self.largest = largest(encoder)
-        self.register_buffer("mean", torch.tensor(encoder.preprocess.mean).reshape(-1, 1, 1))  # [C, 1, 1]
-        self.register_buffer("std", torch.tensor(encoder.preprocess.std).reshape(-1, 1, 1))
+        self.register_buffer("mean", torch.tensor(preprocess.mean).reshape(-1, 1, 1))  # [C, 1, 1]
+        self.register_buffer("std", torch.tensor(preprocess.std).reshape(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         out: Tensor = self.backbone((pixels / self.largest - self.mean) / self.std)

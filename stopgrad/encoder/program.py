@@ -12,20 +12,19 @@ from typing import Any
 
 import torch
 
+from stopgrad.encoder.entrance import entrance
 from stopgrad.encoder.file import KEY, Encoder, description
-from stopgrad.encoder.pixels import FromPixels
 
 ORIGIN = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node", "custom")
 
 
 def exported_program(encoder: Encoder) -> Any:
-    """The program in memory: pixels [batch, C, S, S] -> features [batch, dim], any batch."""
-    preprocess = encoder.preprocess
-    example = torch.zeros(2, preprocess.channels, preprocess.image_size, preprocess.image_size)
+    """The program in memory: pixels [batch, C, S, S], or what else `entrance` says -> features [batch, dim]."""
+    into = entrance(encoder.of_one_size())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(
-            FromPixels(encoder.of_one_size()).eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+            into.model.eval(), (into.example(),), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():

@@ -1,6 +1,6 @@
 """Evaluation: what a frozen backbone's features are worth, beside raw pixels and beside the same backbone untrained.
 
-`config` says how, `extract` turns samples into features, `neighbours`, `probes` and `labelfree` score them,
+`config` says how, `extract` turns samples into features, `neighbours`, `probes`, `segments` and `labelfree` score them,
 `suite` holds the table EVALS and runs it, `table` lays the rows side by side. Letters in shapes: N bank,
 Q queries, P samples with two views, D features, K neighbours, C classes.
 

@@ -26,7 +26,11 @@ class EvalConfig:
     precision: Literal["float32", "bfloat16"] = "float32"  # of the backbone; neighbours and probes are always float32
     # Another encoder to be scored beside the run's: timm:NAME (pretrained), a run folder or an encoder.safetensors.
     baseline: str = ""
+    tower: str = ""  # of a split backbone, the view whose features are scored: L, ab, or a sensor; "": all of them
     batch_size: int = 256  # images in one forward; the untrained baseline's batch norm is measured on such
+    # What a class is called before an image is compared with it, {} is its name; of images with captions. A prompt that
+    # reads like the captions does best: the bare name, and three of CLIP's.
+    templates: tuple[str, ...] = ("{}", "a photo of a {}.", "a picture of a {}.", "an image of a {}.")
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
@@ -47,6 +51,8 @@ class EvalConfig:
             raise _wrong("precision", "float32 or bfloat16", repr(self.precision), "float32")
         if self.batch_size < 1:
             raise _wrong("batch_size", "1 or more", self.batch_size, "256")
+        if not self.templates or any(template.count("{}") != 1 for template in self.templates):
+            raise _wrong("templates", "texts with {} once, where the class is named", self.templates, '("{}",)')
 
 
 def _wrong(name: str, needed: str, found: object, usual: str) -> ConfigError:

@@ -30,11 +30,15 @@ from torch import Tensor, nn
 
 from stopgrad import rng
 from stopgrad.contracts import Batch, DataError, Images
+from stopgrad.data.captioned import CAPTION, Part
 from stopgrad.data.duplicates import looks, near_groups
 from stopgrad.eval.extract import frozen
+from stopgrad.eval.pairs import captions_found
 from stopgrad.eval.search import nearest
 from stopgrad.media import AnyPreprocess, AnyViews, medium_of
 from stopgrad.rundir import write_bytes
+from stopgrad.views.captioned_config import CaptionedPreprocess
+from stopgrad.views.sensors import as_picture, sensors_of, slices
 
 if TYPE_CHECKING:
     from stopgrad.data import Data
@@ -49,6 +53,8 @@ SIDE = 64  # pixels of a thumbnail, at most
 COLUMNS = 40
 SHEET_BYTES = 3_600_000  # of thumbs.jpg: base64 makes 4.8 MB of it
 SHEET_SIDE, SHEET_IMAGES, SHEET_VIEWS = 96, 6, 8
+TEXT = 300  # characters of a text that are kept
+OF_IMAGES = ("image", "captioned")  # kinds of samples whose pictures are images
 PACMAP_FROM = 500  # images; of fewer, a map that bends space shows mostly itself
 BATCH = 128
 
@@ -90,17 +96,20 @@ def write_gallery(
     device: torch.device | str,
     threads: int = 2,
     facts: Mapping[str, str] | None = None,
+    text: nn.Module | None = None,
 ) -> None:
-    """Fill `folder` (RUN/gallery). `facts` are sentences on the machine, copied into the index.
+    """Fill `folder` (RUN/gallery). `facts` are sentences on the machine, copied into the index.  text: the encoder of
+    captions beside the backbone, where there is one: which it finds for some images is noted.
 
     The same weights, data and seed give the same files on the same machine. Raises DataError (features that are not
     finite, views that do not fit the images), StorageError.
     """
     pool = look(backbone, data, preprocess, seed, torch.device(device), threads)
+    by_looks = preprocess.kind in OF_IMAGES
     shown = min(SHOWN, len(pool.index))
     stretch = stretch_for(pool.small, preprocess.depth == 16)
     near, found = neighbours(pool.features[:shown])
-    groups = alike(pool)
+    groups = alike(pool) if by_looks else same(pool)
     strange = outliers(pool.features)
     listed = [*range(shown)]
     extra = dict.fromkeys([*(i for group in groups[:GROUPS] for i in group[:GROUP_SIZE]), *(i for i, _ in strange)])
@@ -115,7 +124,13 @@ def write_gallery(
         "synthetic": data.synthetic,
         "classes": list(data.classes),
         "images": [
-            {"name": name_of(data, pool, i), "split": pool.split[i], "label": label} for i, label in zip(listed, labels)
+            {
+                "name": name_of(data, pool, i),
+                "split": pool.split[i],
+                "label": label,
+                **said_of(data, pool, i, preprocess),
+            }
+            for i, label in zip(listed, labels)
         ],
         "shown": shown,
         "searched": len(pool.index),
@@ -125,8 +140,9 @@ def write_gallery(
         "map": {"method": how, "told": why, "points": points.round(4).tolist()},
         "neighbours": {"index": found.tolist(), "similarity": near.numpy().astype(np.float64).round(3).tolist()},
         "examples": examples(labels[:shown]),
+        "captions": said_of_examples(pool, data, preprocess, text, examples(labels[:shown]), torch.device(device)),
         "duplicates": {
-            "rule": "by their looks, not by the features",
+            "rule": "by their looks, not by the features" if by_looks else "the same, as the encoder sees them",
             "groups": [[place[i] for i in group[:GROUP_SIZE]] for group in groups[:GROUPS]],
             "sizes": [len(group) for group in groups[:GROUPS]],
             "total_groups": len(groups),
@@ -147,15 +163,15 @@ def look(
     test = rng.permutation(len(data.test), seed, 2, rng.EVAL)[:SHOWN]
     train = rng.permutation(len(data.train), seed, 3, rng.EVAL)[: POOL - len(test)]
     medium = medium_of(preprocess)
-    side = min(SIDE, medium.input(preprocess)[1])
+    side = min(SIDE, medium.input(preprocess)[1]) if preprocess.kind in OF_IMAGES else SIDE
     features, small = [], []
     with frozen(backbone.to(device), device) as encode:
         for images, order in ((data.test, test), (data.train, train)):
             for start in range(0, len(order), BATCH):
                 x = medium.clean(images.take(order[start : start + BATCH]), preprocess, threads)
                 features.append(encode(x))
-                seen = medium.pictures(x, preprocess, side)  # [B, C, S, S]
-                small.append(seen[:, :3].permute(0, 2, 3, 1).numpy().astype(np.float16))
+                seen = medium.pictures(x, preprocess, side).permute(0, 2, 3, 1).numpy()  # [B, S, S, C]
+                small.append(by_sensor(seen, preprocess)[0][1].astype(np.float16))
     vectors = torch.cat(features)
     if not bool(torch.isfinite(vectors).all()):
         raise DataError("gallery: the features are not finite, so the encoder's training diverged; nothing to show")
@@ -195,6 +211,15 @@ def alike(pool: Pool) -> list[list[int]]:
     for i in np.flatnonzero(found.flat).tolist():
         of_colour.setdefault(pictures[i, 0, 0].tobytes(), []).append(i)
     groups += [group for group in of_colour.values() if len(group) > 1]
+    return sorted(groups, key=lambda group: (-len(group), group[0]))
+
+
+def same(pool: Pool) -> list[list[int]]:
+    """Groups of samples that are no images and whose pictures are equal, largest first."""
+    found: dict[bytes, list[int]] = {}
+    for i, picture in enumerate(pool.small):
+        found.setdefault(picture.tobytes(), []).append(i)
+    groups = [group for group in found.values() if len(group) > 1]
     return sorted(groups, key=lambda group: (-len(group), group[0]))
 
 
@@ -283,13 +308,36 @@ def view_sheet(
         maker.close()
     columns = [f"view {1 + i % len(views.sides)}" for i in range(len(crops))][:SHEET_VIEWS]
     tiles = [medium.clean(samples, preprocess), *(crop.cpu() for crop in crops[:SHEET_VIEWS])]
-    pictures = []
-    for tile in tiles:
-        seen = medium.pictures(tile, preprocess, SHEET_SIDE)
-        pictures.append(stretch(seen[:, :3].permute(0, 2, 3, 1).numpy()))  # [R, S, S, 3]
-    rows = [[framed(picture[row]) for picture in pictures] for row in range(len(chosen))]
+    shown = [medium.pictures(tile, preprocess, SHEET_SIDE).permute(0, 2, 3, 1).numpy() for tile in tiles]
+    apart = [by_sensor(seen, preprocess) for seen in shown]  # of each tile, (sensor, [R, S, S, 1 or 3])
+    names = [name for name, _ in apart[0] if name]
+    if names:
+        stretches = [stretch_for(seen, name not in unstretched(preprocess)) for name, seen in apart[0]]
+    else:
+        stretches = [stretch]
+    pictures = [[how(seen) for how, (_, seen) in zip(stretches, tile)] for tile in apart]  # [tile][sensor]
+    rows = [
+        [framed(tile[sensor][row]) for tile in pictures]
+        for row in range(len(chosen))
+        for sensor in range(len(stretches))
+    ]
     hidden = len(crops) - len(columns)
-    return rows, ["as the encoder sees it", *columns], f"{hidden} further views are not shown" if hidden else ""
+    notes = [f"rows of an image: {', '.join(names)}"] * bool(names)
+    notes += [f"{hidden} further views are not shown"] * bool(hidden)
+    return rows, ["as the encoder sees it", *columns], "; ".join(notes)
+
+
+def by_sensor(seen: NDArray[np.float32], preprocess: AnyPreprocess) -> list[tuple[str, NDArray[np.float32]]]:
+    """[B, S, S, C] as pictures, [B, S, S, 1 to 3]: of each sensor with its name, of all others one without."""
+    sensors = sensors_of(preprocess)
+    if not sensors:
+        return [("", seen[..., :3])]
+    return [(sensor.name, as_picture(sensor, seen[..., part])) for sensor, part in zip(sensors, slices(sensors))]
+
+
+def unstretched(preprocess: AnyPreprocess) -> list[str]:
+    """Sensors whose values are looked at as they are: colours, normals and labels."""
+    return [sensor.name for sensor in sensors_of(preprocess) if sensor.what not in ("gray", "bands")]
 
 
 def framed(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -325,3 +373,27 @@ def name_of(data: Data, pool: Pool, at: int) -> str:
 def label_of(data: Data, pool: Pool, at: int) -> int | None:
     labels = (data.test if pool.split[at] == "test" else data.train).labels
     return None if labels is None else int(labels[pool.index[at]])
+
+
+def said_of(data: Data, pool: Pool, at: int, preprocess: AnyPreprocess) -> dict[str, str]:
+    """What a sample says, where it is a text: its beginning."""
+    samples = data.test if pool.split[at] == "test" else data.train
+    said = medium_of(preprocess).said(samples[int(pool.index[at])])
+    return {"text": said[:TEXT]} if said else {}
+
+
+def said_of_examples(
+    pool: Pool,
+    data: Data,
+    preprocess: AnyPreprocess,
+    text: nn.Module | None,
+    chosen: list[int],
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """The captions that are nearest to each of the chosen images, among those of all test images that are shown."""
+    if text is None or not isinstance(preprocess, CaptionedPreprocess):
+        return []
+    tested = sum(split == "test" for split in pool.split[:SHOWN])
+    texts = Part(data.test, CAPTION)
+    captions = [texts[int(i)].tobytes() for i in pool.index[:tested]]
+    return captions_found(pool.features, [i for i in chosen if i < tested], captions, text, preprocess, device)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Labels = NDArray[np.int64]
 
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)  # of the L2 penalty: mean loss + strength / 2 * |w|^2
-_UNCHOSEN = 1e-2  # where the training split is too small to choose on
+UNCHOSEN = 1e-2  # where the training split is too small to choose on
 _BATCH = 256  # of the SGD probe
 # Raw pixels are averaged to this side before a probe: at 32 px one fit takes ten times as long and scores no higher
 # (CIFAR-10, 10,000 images: 39.4 at 16 px, 38.9 at 32 px).
@@ -91,7 +91,7 @@ def lbfgs_head(x: Tensor, y: Labels, seed: int) -> tuple[Head, str]:
     held = rng.permutation(len(y), seed, 1, rng.EVAL)[: len(y) // 10]
     rest = np.setdiff1d(np.arange(len(y)), held)
     if len(held) == 0 or len(np.unique(y[rest])) < 2:
-        strength, how = _UNCHOSEN, f"L2 strength {_UNCHOSEN:g}, too few training images to choose"
+        strength, how = UNCHOSEN, f"L2 strength {UNCHOSEN:g}, too few training images to choose"
     else:
         scores = [
             percent(_fit(standard[rest], y[rest], s, tolerance=1e-3).predict(standard[held]), y[held])
@@ -133,7 +133,7 @@ def run(encoded: Encoded, task: Task) -> list[Result]:
     config = task.config
     if encoded.bank is None or encoded.queries is None or task.bank_labels is None or task.query_labels is None:
         return []
-    (bank, size), (queries, _) = _coarse(encoded.bank, encoded), _coarse(encoded.queries, encoded)
+    (bank, size), (queries, _) = coarse(encoded.bank, encoded), coarse(encoded.queries, encoded)
     ahead = f"linear probe on the standardised features of {len(bank)} training images{size}"
     results = []
     if config.linear in ("lbfgs", "both"):
@@ -161,7 +161,7 @@ def _fit(x: NDArray[np.float32], y: Labels, strength: float, tolerance: float) -
         return model.fit(x, y)
 
 
-def _coarse(x: Tensor, encoded: Encoded) -> tuple[Tensor, str]:
+def coarse(x: Tensor, encoded: Encoded) -> tuple[Tensor, str]:
     """Pixels at a side a probe can be fitted on, and a note on it; features as they are."""
     if encoded.pixels is None or encoded.pixels[1] <= _PIXELS_SIDE:
         return x, ""

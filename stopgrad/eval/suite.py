@@ -23,22 +23,29 @@ from torch import Tensor, nn
 
 from stopgrad import rng
 from stopgrad.contracts import Batch, DataError, Maker, Result
-from stopgrad.eval import labelfree, neighbours, probes
+from stopgrad.eval import labelfree, neighbours, probes, segments
 from stopgrad.eval.config import PROTOCOL, EvalConfig
 from stopgrad.eval.extract import BATCH_NORM_IMAGES, Encode, frozen, measure_batch_norm, through
-from stopgrad.eval.table import BASELINE, RANDOM
+from stopgrad.eval.table import BASELINE, CHANCE, RANDOM
 from stopgrad.eval.task import Encoded, Task, standardiser
+from stopgrad.eval.tower import raw_of, seen_by
 from stopgrad.media import AnyPreprocess, AnyViews, medium_of
 
 if TYPE_CHECKING:
     from stopgrad.data import Data
+
+# (bank [N, D]) -> (shift, scale), [D] each. Cosines of raw pixels move by a point with the mean and std of the recipe;
+# the baseline should not.
+Scaling = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 EVALS: dict[str, Callable[[Encoded, Task], list[Result]]] = {
     "knn": neighbours.run,
     "linear": probes.run,
     "retrieval": labelfree.retrieval,
     "geometry": labelfree.geometry,
+    "segments": segments.run,
 }
+NAMING = ("knn", "linear")  # those that name a label; asked for each attribute of the data too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +70,16 @@ class _Reader:
     labelled: bool
 
     def encoded(
-        self, encode: Encode, *, standardise: bool = False, pixels: tuple[int, int, int] | None = None
+        self, encode: Encode, *, scaling: Scaling | None = None, pixels: tuple[int, int, int] | None = None
     ) -> Encoded:
+        """scaling: of features by the bank's, for kNN."""
         bank = queries = None
         if self.labelled:
             bank = self._through(encode, "train", np.arange(len(self.data.train)))
             queries = self._through(encode, "test", np.arange(len(self.data.test)))
             clean = queries[torch.from_numpy(self.chosen)]
-            if standardise:
-                # Cosines of raw pixels move by a point with the mean and std of the recipe; the baseline should not.
-                mean, scale = standardiser(bank)
+            if scaling:
+                mean, scale = scaling(bank)
                 bank.sub_(mean).mul_(scale)
                 queries.sub_(mean).mul_(scale)
         else:
@@ -123,27 +130,30 @@ def evaluate(
 
     fresh: seed -> the same architecture, untrained.  preprocess, views: the encoder's own test transform and training
     views, with the same mean and std.  say: told what is being done, a line at a time. Rows that need labels are there
-    where both splits have them. Raises DataError (a split without images, features that are not finite), ConfigError.
+    where both splits have them, and again for each attribute of the data, NAME_ATTRIBUTE. Raises DataError (a split
+    without images, features that are not finite), ConfigError.
     """
     device, tell = torch.device(device), say or (lambda _: None)
     with _reader(data, preprocess, views, config, seed, device, threads) as reader:
         task = _task(reader, seed, device)
         count = len(data.train) + len(data.test) if reader.labelled else len(reader.chosen)
         tell(f"evaluation: {count:,} images through the encoder")
-        with frozen(backbone.to(device), device, config.precision == "bfloat16") as encode:
+        backbone = seen_by(backbone.to(device), preprocess, config.tower)
+        with frozen(backbone, device, config.precision == "bfloat16") as encode:
             own = _score(reader.encoded(encode), replace(task, protocol=f"{task.protocol}; weights as handed in"))
         seeds = [seed + i for i in range(config.random_seeds)]
         untrained = []
         for position, one in enumerate(seeds):
             tell(f"evaluation: baseline {position + 1} of {len(seeds) + 1}, the same backbone untrained, seed {one}")
-            untrained.append(_untrained(fresh(one).to(device), reader, task))
-        raw = medium_of(preprocess).raw(preprocess)
+            untrained.append(_untrained(seen_by(fresh(one).to(device), preprocess, config.tower), reader, task))
+        raw = raw_of(preprocess, config.tower)
         tell(f"evaluation: baseline {len(seeds) + 1} of {len(seeds) + 1}, {raw.told}")
         bare = _score(
-            reader.encoded(raw.encode, standardise=True, pixels=raw.pixels),
+            reader.encoded(raw.encode, scaling=raw.scale or standardiser, pixels=raw.pixels),
             replace(task, protocol=f"{task.protocol}; {raw.protocol}"),
         )
     rows = [*own, *_mean(untrained, seeds), *(replace(row, name=f"{BASELINE}{raw.name}_{row.name}") for row in bare)]
+    rows += [replace(row, name=CHANCE + row.name) for row in segments.chance(task)]
     for key, other in (others or {}).items():
         tell(f"evaluation: {other.told}")
         rows += [
@@ -160,12 +170,17 @@ def _other(
     views = medium_of(own).refitted(views, own)
     with _reader(data, own, views, config, seed, device, threads) as reader:
         task = _task(reader, seed, device)
-        with frozen(other.backbone.to(device), device, config.precision == "bfloat16") as encode:
+        backbone = seen_by(other.backbone.to(device), own, config.tower, or_all=True)
+        with frozen(backbone, device, config.precision == "bfloat16") as encode:
             return _score(reader.encoded(encode), replace(task, protocol=f"{task.protocol}; {other.told}"))
 
 
 def _score(encoded: Encoded, task: Task) -> list[Result]:
-    return [row for run in EVALS.values() for row in run(encoded, task)]
+    rows = [row for run in EVALS.values() for row in run(encoded, task)]
+    for name, (bank, queries) in task.attributes.items():
+        asked = replace(task, bank_labels=bank, query_labels=queries, protocol=f"{task.protocol}; {name} is named")
+        rows += [replace(row, name=f"{row.name}_{name}") for key in NAMING for row in EVALS[key](encoded, asked)]
+    return rows
 
 
 def _untrained(backbone: nn.Module, reader: _Reader, task: Task) -> list[Result]:
@@ -222,10 +237,14 @@ def _reader(
             chosen=np.sort(rng.permutation(len(data.test), seed, 1, rng.EVAL)[: config.retrieval_images]),
             config=config,
             threads=threads,
-            labelled=data.train.labels is not None and data.test.labels is not None,
+            labelled=_has_labels(data) or bool(data.attributes) or data.occurring is not None,
         )
     finally:
         maker.close()
+
+
+def _has_labels(data: Data) -> bool:
+    return data.train.labels is not None and data.test.labels is not None
 
 
 def _task(reader: _Reader, seed: int, device: torch.device) -> Task:
@@ -236,11 +255,13 @@ def _task(reader: _Reader, seed: int, device: torch.device) -> Task:
         f"test reports ({len(data.test)} images, split: {data.split_rule}), nothing selected on test; "
         f"{medium_of(reader.preprocess).in_words(reader.preprocess)}, "
         f"backbone in {reader.config.precision}"
-    )
+    ) + (f", features of {reader.config.tower} alone" if reader.config.tower else "")
     return Task(
         config=reader.config,
-        bank_labels=data.train.labels if reader.labelled else None,
-        query_labels=data.test.labels if reader.labelled else None,
+        bank_labels=data.train.labels if _has_labels(data) else None,
+        query_labels=data.test.labels if _has_labels(data) else None,
+        attributes={name: (known.train, known.test) for name, known in data.attributes.items()},
+        occurring=(data.occurring.train, data.occurring.test) if data.occurring is not None else None,
         device=device,
         seed=seed,
         protocol=protocol,

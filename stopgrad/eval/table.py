@@ -7,10 +7,23 @@ from collections.abc import Sequence
 from stopgrad.contracts import Result
 
 BASELINE = "baseline_"
-RANDOM, PIXELS, INIT, OTHER = (f"{BASELINE}{who}_" for who in ("random", "pixels", "init", "other"))
+RANDOM, PIXELS, MFCC, INIT, OTHER = (f"{BASELINE}{who}_" for who in ("random", "pixels", "mfcc", "init", "other"))
+CHANCE, TEACHER = (f"{BASELINE}{who}_" for who in ("chance", "teacher"))  # of runs that are taught, and of segments
+NEAREST = f"{BASELINE}nearest_caption_"  # of images with captions
+WORDS = f"{BASELINE}words_"  # of texts
 # Columns that are always there, and those that only some results have.
-TITLES = {RANDOM: "random", PIXELS: "pixels", INIT: "start", OTHER: "other"}
-ALWAYS = (RANDOM, PIXELS)
+TITLES = {
+    CHANCE: "chance",
+    TEACHER: "teacher",
+    NEAREST: "nearest caption",
+    RANDOM: "random",
+    PIXELS: "pixels",
+    MFCC: "MFCC",
+    WORDS: "words",
+    INIT: "start",
+    OTHER: "other",
+}
+ALWAYS = (RANDOM,)
 
 
 def columns(results: Sequence[Result]) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,8 +19,8 @@ from stopgrad.eval.config import EvalConfig
 class Encoded:
     """Everything one encoder (trained, untrained or raw pixels) says about the images, float32, on the CPU."""
 
-    bank: Tensor | None  # [N, D], all training images; None where there are no labels
-    queries: Tensor | None  # [Q, D], all test images; None where there are no labels
+    bank: Tensor | None  # [N, D], all training images; None where nothing is known of them: no labels, no attributes
+    queries: Tensor | None  # [Q, D], all test images; likewise
     clean: Tensor  # [P, D], the chosen test images as they are
     first: Tensor  # [P, D], one random view of each
     second: Tensor  # [P, D], another
@@ -36,6 +37,11 @@ class Task:
     device: torch.device
     seed: int
     protocol: str  # version, data, splits, transform
+    # what is known of samples beside their class, by name: of the training and the test samples, [N] and [Q]
+    attributes: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
+
+    # data.labels: which of L occur in the training and the test samples, [N, L] and [Q, L]
+    occurring: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
 
     def result(self, name: str, value: float, n: int, how: str) -> Result:
         """A row. A value that does not exist (uniformity of one image) is None, since JSON has no nan."""

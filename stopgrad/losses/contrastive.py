@@ -104,12 +104,12 @@ def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: fl
 
 
 @in_float32
-def info_nce_batch(query: Tensor, keys: Tensor, temperature: float, first: int = 0) -> Tensor:
+def info_nce_batch(query: Tensor, keys: Tensor, temperature: float | Tensor, first: int = 0) -> Tensor:
     """Cross-entropy of the own key among the keys of the whole batch. MoCo v3, arXiv:2104.02057, eq. 1.
 
-    query: [B, D], unit length, images first .. first + B of the batch.  keys: [N, D], unit length.  Returns a scalar,
-    the mean over B: log N where all similarities are equal. MoCo v3's factor 2 * temperature and its sum over the two
-    directions (Algorithm 1) are not in here: they are the caller's.
+    query: [B, D], unit length, images first .. first + B of the batch.  keys: [N, D], unit length.  temperature: may be
+    learnt.  Returns a scalar, the mean over B: log N where all similarities are equal. MoCo v3's factor 2 * temperature
+    and its sum over the two directions (Algorithm 1) are not in here: they are the caller's.
     """
     check_above_0(temperature=temperature)
     check_at_least_2(len(keys))

@@ -13,15 +13,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stopgrad.contracts import ConfigError, Preprocess, did_you_mean
+from stopgrad.data.audio import AudioDataConfig
+from stopgrad.data.captioned import CaptionedDataConfig
 from stopgrad.data.sources import DataConfig
+from stopgrad.data.texts import TextDataConfig
+from stopgrad.views.audio_config import AudioPreprocess, AudioViewsConfig
+from stopgrad.views.captioned_config import CaptionedPreprocess, CaptionedViewsConfig
 from stopgrad.views.config import ViewsConfig
+from stopgrad.views.text_config import TextPreprocess, TextViewsConfig
 
 if TYPE_CHECKING:
     from stopgrad.media.medium import Medium
 
-AnyViews = ViewsConfig
-AnyData = DataConfig
-AnyPreprocess = Preprocess
+AnyViews = ViewsConfig | AudioViewsConfig | TextViewsConfig | CaptionedViewsConfig
+AnyData = DataConfig | AudioDataConfig | TextDataConfig | CaptionedDataConfig
+AnyPreprocess = Preprocess | AudioPreprocess | TextPreprocess | CaptionedPreprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,12 @@ class Kind:
     file: str
 
 
-KINDS = {"image": Kind(ViewsConfig, DataConfig, Preprocess, "images")}
+KINDS = {
+    "image": Kind(ViewsConfig, DataConfig, Preprocess, "images"),
+    "audio": Kind(AudioViewsConfig, AudioDataConfig, AudioPreprocess, "sounds"),
+    "text": Kind(TextViewsConfig, TextDataConfig, TextPreprocess, "texts"),
+    "captioned": Kind(CaptionedViewsConfig, CaptionedDataConfig, CaptionedPreprocess, "captioned"),
+}
 
 
 def kind_named(name: object) -> Kind:

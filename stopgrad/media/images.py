@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stopgrad.contracts import ConfigError, Maker, Preprocess
+from stopgrad.data import scenes
+from stopgrad.data.decode import BadImageError, DecodeSettings, decode
 from stopgrad.data.sources import Data, DataConfig, Progress, open_data
 from stopgrad.data.statistics import measure
 from stopgrad.media.medium import Raw, Say
+from stopgrad.media.sizes import Lines, numbers, shapes, three
 from stopgrad.views.config import ViewsConfig
 from stopgrad.views.maker import ViewMaker
 from stopgrad.views.preprocess import preprocess_batch, preprocess_of
+from stopgrad.views.sensors import described, geometric, normals_at, sensors_of
 
 PIXELS_SIDE = 32  # raw pixels are averaged down to this side: 3 * 32 * 32 numbers an image at most
 
@@ -27,8 +31,38 @@ PIXELS_SIDE = 32  # raw pixels are averaged down to this side: 3 * 32 * 32 numbe
 class Images:
     """See `medium.Medium`."""
 
+    one, many, such_as = "an image", "images", "photo.jpg"
+
     def open(self, data: DataConfig, views: ViewsConfig, progress: Progress | None = None) -> Data:
         return open_data(data, views.image_size, progress=progress)
+
+    def sizes(self, opened: Data, data: DataConfig, views: ViewsConfig) -> tuple[Lines, dict[str, Any]]:
+        found = shapes(opened)  # [N, 2]
+        short, long = found.min(axis=1), found.max(axis=1)
+        aspect = found[:, 1] / found[:, 0]
+        bounded = int((long == data.max_side).sum())
+        lines = [
+            ("shorter side", f"{three(short)} pixels (least, median, most; as stored)"),
+            ("longer side", f"{three(long)} pixels"),
+            ("width / height", three(aspect, "{:.2f}")),
+            ("channels", f"{data.channels} of {data.depth} bits"),
+        ]
+        named = [f"{sensor.name} {sensor.channels}" for sensor in data.scene_sensors()]
+        if named:
+            lines.append(
+                ("sensors", f"{', '.join(named)} channels, of one image each; stopgrad views draws them apart")
+            )
+        if bounded and data.max_side > views.image_size:
+            lines.append(("", f"{bounded:,} are stored with a longer side of {data.max_side} (data.max_side)"))
+        return lines, {
+            "shorter_side": numbers(short),
+            "longer_side": numbers(long),
+            "aspect": numbers(aspect),
+            "channels": data.channels,
+            "depth": data.depth,
+            "largest_stored": data.max_side,
+            **({"sensors": named} if named else {}),
+        }
 
     def settled(self, data: DataConfig, views: ViewsConfig, opened: Data, say: Say) -> ViewsConfig:
         if views.mean:
@@ -40,13 +74,34 @@ class Images:
         return replace(views, mean=found.mean, std=found.std)
 
     def preprocess(self, data: DataConfig, views: ViewsConfig) -> Preprocess:
-        return preprocess_of(views, data.channels, data.depth)
+        return preprocess_of(views, data.channels, data.depth, described(data.scene_sensors()))
 
     def maker(self, views: ViewsConfig, preprocess: Preprocess, seed: int, device: torch.device, threads: int) -> Maker:
-        return ViewMaker(views, preprocess.channels, seed, device, threads)
+        normals = normals_at(sensors_of(preprocess))
+        return ViewMaker(views, preprocess.channels, seed, device, threads, normals)
 
     def clean(self, samples: Sequence[NDArray[Any]], preprocess: Preprocess, threads: int = 1) -> Tensor:
         return preprocess_batch(samples, preprocess, threads)
+
+    def decode(self, file: bytes, extension: bytes, data: DataConfig, preprocess: Preprocess) -> NDArray[Any]:
+        if preprocess.sensors:
+            raise BadImageError(
+                f"one file, and this encoder takes several of a scene ({', '.join(preprocess.sensors)})"
+            )
+        settings = DecodeSettings(
+            channels=data.channels,
+            max_side=data.max_side,
+            min_side=1,
+            max_megapixels=data.max_megapixels,
+            depth=data.depth,
+        )
+        return decode(file, settings, extension).pixels
+
+    def stand_ins(self, count: int, preprocess: Preprocess) -> tuple[Sequence[NDArray[Any]], str]:
+        size = min(max(preprocess.image_size, 32), 256)
+        rgb, _ = scenes.render_rgb(scenes.TEST_SEED, np.arange(count, dtype=np.int64), size)  # [count, S, S, 3]
+        images: NDArray[Any] = rgb[..., np.arange(preprocess.channels) % 3]
+        return list(images if preprocess.depth == 8 else images.astype(np.uint16) * 257), "the embedded scenes"
 
     def raw(self, preprocess: Preprocess) -> Raw:
         side = pixels_side(preprocess.channels, preprocess.image_size)
@@ -68,8 +123,13 @@ class Images:
     def input(self, preprocess: Preprocess) -> tuple[int, int]:
         return preprocess.channels, preprocess.image_size
 
+    def wanted(self, data: DataConfig, preprocess: Preprocess) -> DataConfig:
+        sensors = preprocess.sensors or data.sensors
+        return replace(data, channels=preprocess.channels, depth=preprocess.depth, sensors=sensors)
+
     def refitted(self, views: ViewsConfig, preprocess: Preprocess) -> ViewsConfig:
-        return replace(views, image_size=preprocess.image_size, mean=preprocess.mean, std=preprocess.std)
+        crops = tuple(map(geometric, views.crops)) if preprocess.sensors else views.crops
+        return replace(views, image_size=preprocess.image_size, mean=preprocess.mean, std=preprocess.std, crops=crops)
 
     def check_fit(self, views: ViewsConfig, preprocess: Preprocess) -> None:
         found, needed = views.statistics(preprocess.channels), (preprocess.mean, preprocess.std)
@@ -78,6 +138,9 @@ class Images:
                 f"evaluation: views.mean and views.std are {found}, the encoder was trained with {needed}; "
                 "set views.mean and views.std to those"
             )
+
+    def said(self, sample: NDArray[Any]) -> str:
+        return ""
 
     def in_words(self, preprocess: Preprocess) -> str:
         return f"test transform {preprocess.image_size} px, crop fraction {preprocess.crop_fraction:g}"

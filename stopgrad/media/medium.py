@@ -25,6 +25,8 @@ class Raw:
     protocol: str
     encode: Callable[[Tensor], Tensor]  # what an encoder takes, [B, ...] -> [B, D], float32, on the CPU
     pixels: tuple[int, int, int] | None = None  # [C, S, S] where the features are pixels
+    # What kNN compares: (features of the bank [N, D]) -> (shift, scale), [D] each; None: standardised by the bank.
+    scale: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
 
 class Medium(Protocol):
@@ -33,8 +35,16 @@ class Medium(Protocol):
     Letters in shapes: B samples, S pixels a side.
     """
 
+    one: str  # a sample in words, "an image"; several; a file that holds one
+    many: str
+    such_as: str
+
     def open(self, data: Any, views: Any, progress: Progress | None = None) -> Data:
         """The source, decoded where it was not before. Raises what `data.sources.open_data` raises."""
+        ...
+
+    def sizes(self, opened: Data, data: Any, views: Any) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+        """How large the samples are: (name, value) to print, and facts for machines."""
         ...
 
     def settled(self, data: Any, views: Any, opened: Data, say: Say) -> Any:
@@ -53,6 +63,14 @@ class Medium(Protocol):
         """B samples as they are stored -> what an encoder takes, [B, ...], nothing random."""
         ...
 
+    def decode(self, file: bytes, extension: bytes, data: Any, preprocess: Any) -> NDArray[Any]:
+        """The sample of one file, as `open` stores it for an encoder. Raises BadImageError or UnreadableError."""
+        ...
+
+    def stand_ins(self, count: int, preprocess: Any) -> tuple[Sequence[NDArray[Any]], str]:
+        """Samples for who has none, and what they are in words."""
+        ...
+
     def raw(self, preprocess: Any) -> Raw:
         """The baseline without a network."""
         ...
@@ -65,12 +83,20 @@ class Medium(Protocol):
         """(channels, size) that a backbone is built for."""
         ...
 
+    def wanted(self, data: Any, preprocess: Any) -> Any:
+        """`data` with what an encoder of this preprocessing wants its samples decoded to."""
+        ...
+
     def refitted(self, views: Any, preprocess: Any) -> Any:
         """`views` as another encoder, with a preprocessing of its own, wants them."""
         ...
 
     def check_fit(self, views: Any, preprocess: Any) -> None:
         """Raises ConfigError where an encoder was trained with other statistics than these views are made with."""
+        ...
+
+    def said(self, sample: NDArray[Any]) -> str:
+        """What a sample says, as it is stored: the text of a text, "" of what is none."""
         ...
 
     def in_words(self, preprocess: Any) -> str:

@@ -87,7 +87,7 @@ def dino(backbone: nn.Module, config: DINOConfig, known: Known) -> Siamese:
 
     head = config.projector
     width = int(backbone.dim)  # type: ignore[arg-type]
-    projector = dino_mlp(width, head.hidden, head.dim, head.layers, head.norm)
+    projector = dino_mlp(width, head.hidden or width, head.dim, head.layers, head.norm)
     predictor = SharedPrototypes(head.dim, config.prototypes, config.frozen_epochs)
     target = Momentum(backbone, projector, config.momentum, "cosine", follows=predictor)
     without_drop_path(target.target_backbone)  # it runs in train mode, but only the student leaves branches out

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stopgrad.contracts import ConfigError, Known
+from stopgrad.nn.config import BackboneConfig
 
 HiddenNorm = Literal["batch", "batch_no_affine", "layer", "none"]
 OutputNorm = Literal["batch_no_affine", "batch", "layer", "none"]
@@ -23,25 +24,37 @@ class MethodConfig:
         """Raises ConfigError where the settings do not go with the rest of the recipe; all say what to type."""
         needs_pairs(self.name, known)
 
+    def trunk(self, backbone: BackboneConfig) -> BackboneConfig:
+        """The trunk as it is kept: `backbone`, with the layers on it that the method itself makes a part of it."""
+        return backbone
+
+    def towers(self) -> Mapping[str, BackboneConfig]:
+        """The method's trunks besides the backbone, by name, as they are kept."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadConfig:
     """An MLP: linear layers with norm and ReLU between them. Defaults are SimSiam's; every method states its own."""
 
     layers: int = 3
-    hidden: int = 2048
+    hidden: int = 2048  # 0: as wide as the backbone
     dim: int = 2048
     norm: HiddenNorm = "batch"  # between layers
     output_norm: OutputNorm = "batch_no_affine"
 
     def __post_init__(self) -> None:
-        for name in ("layers", "hidden", "dim"):
+        for name in ("layers", "dim"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"method.projector.{name} must be at least 1, got {getattr(self, name)}")
+        if self.hidden < 0:
+            raise ConfigError(
+                f"method.projector.hidden must be at least 1, or 0 for the backbone's width, got {self.hidden}"
+            )
 
     def widths(self, width_in: int) -> list[int]:
         """Of every layer, from what comes in to what goes out."""
-        return [width_in, *[self.hidden] * (self.layers - 1), self.dim]
+        return [width_in, *[self.hidden or width_in] * (self.layers - 1), self.dim]
 
 
 def needs_pairs(name: str, known: Known, *, multi_crop: bool = True) -> None:

@@ -3,7 +3,8 @@
 `tiny` is a residual net for CPUs at 32 pixels: a stride-2 stem and three stages of one basic block (He et al. 2015),
 32, 64 and 128 channels wide. How it was chosen stands in docs/tiny.md.
 
-Residual branches of `tiny` and of timm's ResNets begin at scale 0 (the last batch norm's weight), whatever the method.
+Residual branches of `tiny` and of timm's ResNets, with selective kernels too, begin at scale 0 (the last batch norm's
+weight), whatever the method.
 SimSiam, UniGrad, Barlow Twins, VICReg, SimCLR and MoCo v3 have it so. BYOL's numbers are with 1, and so are those of
 DINO's ResNet-50 and of solo-learn's CIFAR recipes (torchvision's default); InstDisc, InvaSpread, MoCo v1, v2 and SwAV
 state nothing.
@@ -16,6 +17,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -23,28 +25,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stopgrad.contracts import ConfigError, MissingInputError, did_you_mean
-from stopgrad.nn.config import VIT_ONLY, BackboneConfig
+from stopgrad.nn.colour_split import LabSplit
+from stopgrad.nn.config import SEQUENCES, VIT_ONLY, BackboneConfig, Norm
+from stopgrad.nn.patches import Patches
+from stopgrad.nn.sequence import sequence_trunk
+from stopgrad.nn.text import text_trunk
+from stopgrad.nn.text_config import TEXTS
+from stopgrad.nn.towers import SensorTowers
 from stopgrad.nn.vit import set_up_vit
+from stopgrad.nn.with_kept import WithKept, with_kept
 
 # Attributes of a model that say what plain timm needs to build the same: for `stopgrad export`.
 TIMM_ARGUMENTS, SMALL_STEM = "timm_arguments", "small_stem_width"
 CONNECTED = 5.0  # seconds until a network counts as absent
 SMALL_IMAGE = 64  # pixels; up to here `stem: auto` gives a ResNet the small-image stem
+# Stages of a ResNet at half width, its stem at full: CMC's (HobbitLong/CMC models/resnet.py, ResNetV1).
+HALF_CHANNELS, HALVED = (32, 64, 128, 256), ("resnet", "sknet")  # and timm's files that take them
+
+
+def _norm(kind: Norm, width: int) -> nn.BatchNorm2d | nn.GroupNorm:
+    return nn.GroupNorm(1, width) if kind == "layer" else nn.BatchNorm2d(width)
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut; the last batch norm starts at scale 0 (SimSiam, appendix A)."""
 
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
+    def __init__(self, width_in: int, width: int, stride: int, norm: Norm = "batch") -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = _norm(norm, width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = _norm(norm, width)
         nn.init.zeros_(self.bn2.weight)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or width_in != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            self.shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), _norm(norm, width))
 
     def forward(self, x: Tensor) -> Tensor:  # [B, width_in, S, S] -> [B, width, S / stride, S / stride]
         y = F.relu(self.bn1(self.conv1(x)))
@@ -54,14 +69,14 @@ class BasicBlock(nn.Module):
 class Tiny(nn.Module):
     """Stride-2 stem, three stages of one block, average pooling. 0.3 million parameters at width 32."""
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, norm: Norm = "batch") -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, width, 3, 2, 1, bias=False)
-        self.bn = nn.BatchNorm2d(width)
+        self.bn = _norm(norm, width)
         self.stages = nn.Sequential(
-            BasicBlock(width, width, 1),
-            BasicBlock(width, 2 * width, 2),
-            BasicBlock(2 * width, 4 * width, 2),
+            BasicBlock(width, width, 1, norm),
+            BasicBlock(width, 2 * width, 2, norm),
+            BasicBlock(2 * width, 4 * width, 2, norm),
         )
         self.dim = 4 * width
         for module in self.modules():
@@ -73,21 +88,69 @@ class Tiny(nn.Module):
         return self.stages(x).mean(dim=(2, 3))  # type: ignore[no-any-return]
 
 
-def build_backbone(config: BackboneConfig, channels: int, image_size: int, seed: int) -> nn.Module:
+def build_backbone(
+    config: BackboneConfig, channels: int, image_size: int, seed: int, sensors: tuple[int, ...] = ()
+) -> nn.Module:
     """A randomly initialised trunk with `.dim`; the same weights for the same seed, global random state untouched.
+
+    channels: of an image; 1 of a waveform; how many kinds of token of text.
+    image_size: pixels; samples of a waveform; tokens of a text.
+    sensors: how many of the channels each has, where an image is of several.
 
     A timm model also has `.timm_arguments`, and a ResNet with the small-image stem `.small_stem_width`. A ViT takes
     crops of other sizes too, where its patches divide them: positions are interpolated (bicubic, as in DINO).
 
     Raises ConfigError for a name timm does not know, a size the model can't take, or a setting it does not have.
     """
+    if config.kept:
+        trunk = build_backbone(replace(config, kept=()), channels, image_size, seed, sensors)
+        return with_kept(trunk, config.kept, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if config.name == "tiny":
-            if config.stem == "small":
-                raise ConfigError("backbone.stem=small is for ResNets; tiny has one stem, so remove the setting")
-            return Tiny(channels, config.width)
-        return _timm_backbone(config, channels, image_size)
+        if config.split in ("sensors", "sensors_lab"):
+            return _towers(config, sensors, image_size)
+        if config.name in SEQUENCES:
+            return sequence_trunk(config, channels, image_size)
+        if config.name in TEXTS:
+            return text_trunk(config, channels, image_size)
+        if config.patches:
+            return Patches(_backbone(config, channels, config.patches), config.patches, image_size)
+        if config.split == "none":
+            return _backbone(config, channels, image_size)
+        return _in_lab(config, channels, image_size)
+
+
+def _in_lab(config: BackboneConfig, channels: int, image_size: int) -> LabSplit:
+    if channels != 3:
+        raise ConfigError(
+            f"backbone.split={config.split} needs images of 3 channels, red, green and blue, got {channels}; use "
+            "backbone.split=none"
+        )
+    return LabSplit(_backbone(config, 1, image_size), _backbone(config, 2, image_size))
+
+
+def _towers(config: BackboneConfig, sensors: tuple[int, ...], image_size: int) -> SensorTowers:
+    if len(sensors) < 2:
+        raise ConfigError(
+            f"backbone.split={config.split} needs 2 sensors or more, a backbone for each; name them, as in "
+            "--set data.sensors=[rgb,depth]"
+        )
+    whole, halves = replace(config, split="none"), replace(config, split="lab")
+    split = config.split == "sensors_lab"  # the first of them
+    towers = [
+        _in_lab(halves, own, image_size) if split and i == 0 else _backbone(whole, own, image_size)
+        for i, own in enumerate(sensors)
+    ]
+    return SensorTowers(towers, sensors)
+
+
+def _backbone(config: BackboneConfig, channels: int, image_size: int) -> nn.Module:
+    """One trunk, or one of the two halves of a split one."""
+    if config.name == "tiny":
+        if config.stem == "small":
+            raise ConfigError("backbone.stem=small is for ResNets; tiny has one stem, so remove the setting")
+        return Tiny(channels, config.width if config.split == "none" else config.width // 2, config.norm)
+    return _timm_backbone(config, channels, image_size)
 
 
 def _timm_backbone(config: BackboneConfig, channels: int, image_size: int) -> nn.Module:
@@ -98,6 +161,10 @@ def _timm_backbone(config: BackboneConfig, channels: int, image_size: int) -> nn
             f"backbone.name={config.name!r} is neither tiny nor a timm model"
             + _nearest(config.name, timm.list_models())
         )
+    for name, usual, who in (("norm", "batch", "tiny or a ResNet"), ("stages", 4, "a ResNet")):
+        value = getattr(config, name)
+        if value != usual and not timm.models.is_model_in_modules(config.name, HALVED):
+            raise ConfigError(f"backbone.{name}={value} needs {who}, got {config.name}; remove it")
     try:
         model, settings = _created(config, channels, image_size)
         is_resnet = isinstance(model, timm.models.resnet.ResNet)
@@ -105,6 +172,10 @@ def _timm_backbone(config: BackboneConfig, channels: int, image_size: int) -> nn
             raise ConfigError(f"backbone.stem=small needs a ResNet, got {config.name}; use stem=auto")
         if is_resnet and (config.stem == "small" or (config.stem == "auto" and image_size <= SMALL_IMAGE)):
             _small_stem(model, channels)
+        if is_resnet:
+            _like_other_resnets(model)
+        for stage in range(config.stages, 4):
+            setattr(model, f"layer{stage + 1}", nn.Identity())
         if isinstance(model, timm.models.vision_transformer.VisionTransformer):
             set_up_vit(model, config)
         elif asked := [name for name in config.changed() if name in VIT_ONLY]:
@@ -130,6 +201,10 @@ def _created(config: BackboneConfig, channels: int, image_size: int) -> tuple[nn
     settings: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "pretrained": False}
     if config.heads:
         settings["num_heads"] = config.heads
+    if config.norm == "layer":
+        settings["norm_layer"] = "groupnorm1"  # timm's word for one group
+    if config.split != "none" and timm.models.is_model_in_modules(config.name, HALVED):
+        settings["channels"] = HALF_CHANNELS
     unseen: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}  # changes training alone
     sized = {**settings, "img_size": image_size}
     state, reason = torch.get_rng_state(), ""
@@ -143,6 +218,7 @@ def _created(config: BackboneConfig, channels: int, image_size: int) -> tuple[nn
         else:
             return model, arguments
     asked = [name for name in ("heads", "drop_path") if getattr(config, name)]
+    asked += ["norm"] if config.norm != "batch" else []
     remove = f"; remove backbone.{' and backbone.'.join(asked)}" if asked else ""
     raise ConfigError(f"backbone.name={config.name} can't be built: {reason}{remove}")
 
@@ -176,6 +252,16 @@ def _shape_of_features(model: nn.Module, name: str, channels: int, size: int, se
 def of_one_size(backbone: nn.Module, name: str) -> nn.Module:
     """The backbone without what makes a ViT take other sizes, for graphs: there it would stay, as an interpolation of
     the positions to the size they have. The weights are shared."""
+    if isinstance(backbone, WithKept):
+        return WithKept(of_one_size(backbone.trunk, name), backbone.kept, backbone.dim).train(backbone.training)
+    if isinstance(backbone, Patches):
+        return Patches(of_one_size(backbone.encoder, name), backbone.side, backbone.side).train(backbone.training)
+    if isinstance(backbone, SensorTowers):
+        towers = [of_one_size(tower, name) for tower in backbone.towers]
+        return SensorTowers(towers, backbone.channels).train(backbone.training)
+    if isinstance(backbone, LabSplit):
+        halves = (of_one_size(half, name) for half in (backbone.luminance, backbone.chrominance))
+        return LabSplit(*halves).train(backbone.training)
     if not getattr(backbone, "dynamic_img_size", False):
         return backbone
     import timm
@@ -183,6 +269,7 @@ def of_one_size(backbone: nn.Module, name: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         model: nn.Module = timm.create_model(name, **getattr(backbone, TIMM_ARGUMENTS))
     model.load_state_dict(backbone.state_dict(), assign=True)
+    setattr(model, "dim", backbone.dim)  # noqa: B010
     return model.train(backbone.training)
 
 
@@ -249,11 +336,29 @@ def _reachable(address: str) -> bool:
 
 def _small_stem(model: nn.Module, channels: int) -> None:
     """3x3 convolution at stride 1 and no max-pooling: a 32-pixel image keeps a 4x4 map (SimCLR, B.9)."""
-    width = cast(nn.BatchNorm2d, model.bn1).num_features
+    width = len(cast(nn.Parameter, cast(nn.Module, model.bn1).weight))
     model.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
     setattr(model, SMALL_STEM, width)
+
+
+def _like_other_resnets(model: nn.Module) -> None:
+    """What timm's selective kernels (skresnet18, ...) have otherwise than its other ResNets: branches begin at scale 0,
+    and ReLU stands behind a batch norm, not in it, where it would keep the norm from being shared by processes or
+    split. The names of tensors stay timm's, and so does what they compute."""
+    from timm.layers.conv_bn_act import ConvNormAct
+    from timm.layers.norm_act import BatchNormAct2d
+
+    for part in model.modules():
+        if hasattr(part, "zero_init_last"):
+            part.zero_init_last()  # type: ignore[operator]
+    for part in [part for part in model.modules() if isinstance(part, ConvNormAct)]:
+        fused = part.bn
+        if isinstance(fused, BatchNormAct2d) and part.aa is None:  # aa: what runs behind the norm; a blur, or nothing
+            norm = nn.BatchNorm2d(fused.num_features, fused.eps, fused.momentum)
+            norm._parameters, norm._buffers = fused._parameters, fused._buffers  # the same tensors
+            part.bn, part.aa = norm, fused.act
 
 
 def _nearest(found: str, names: list[str]) -> str:

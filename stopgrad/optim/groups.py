@@ -19,13 +19,18 @@ from stopgrad.optim.lars import Lars
 
 
 def build_optimiser(
-    model: nn.Module, config: OptimConfig, batch_size: int, constant: Sequence[str] = ()
+    model: nn.Module,
+    config: OptimConfig,
+    batch_size: int,
+    constant: Sequence[str] = (),
+    undecayed: Sequence[str] = (),
 ) -> torch.optim.Optimizer:
     """The optimiser over everything that is trained, which excludes what is frozen now.
 
-    Parameters whose name starts with a prefix of `constant` keep their peak rate (SimSiam's predictor).
+    Parameters whose name starts with a prefix of `constant` keep their peak rate (SimSiam's predictor), those of
+    `undecayed` are neither decayed nor adapted, whatever the settings say (CLIP's temperature).
     """
-    groups = parameter_groups(model, config, constant)
+    groups = parameter_groups(model, config, constant, undecayed)
     lr, decay = config.peak_lr(batch_size), config.weight_decay
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=config.betas, weight_decay=decay)
@@ -41,14 +46,17 @@ def build_optimiser(
     return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, weight_decay=decay)
 
 
-def parameter_groups(model: nn.Module, config: OptimConfig, constant: Sequence[str]) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, config: OptimConfig, constant: Sequence[str], undecayed: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Scheduled before constant ones, several dimensions before one; groups that nothing tells apart are one."""
     found: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             flat = parameter.ndim <= 1
             scheduled = not name.startswith(tuple(constant))
-            kind = (scheduled, not (flat and config.exclude_1d), config.rate_1d if flat else 1.0)
+            adapt = not (flat and config.exclude_1d) and not name.startswith(tuple(undecayed))
+            kind = (scheduled, adapt, config.rate_1d if flat else 1.0)
             found.setdefault(kind, []).append(parameter)
     # by number of dimensions, not by rate, so that the order does not depend on a value
     order = sorted(found, key=lambda kind: (not kind[0], found[kind][0].ndim <= 1))

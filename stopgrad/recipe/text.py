@@ -130,7 +130,7 @@ def named_settings(assignments: Iterable[str]) -> dict[str, Any]:
         named = {name: value} if name else value if isinstance(value, dict) else {}
         inner: dict[str, Any] = {}
         for settings in reversed(typing.get_args(kinds.get(group)) or (kinds.get(group),)):  # an image's come first
-            inner |= field_types(settings) if dataclasses.is_dataclass(settings) else {}
+            inner |= field_types(settings) if isinstance(settings, type) and dataclasses.is_dataclass(settings) else {}
         for part, one in named.items():
             if part in inner:
                 found[f"{group}.{part}"] = convert(inner[part], one, f"{group}.{part}")

@@ -11,8 +11,10 @@ from typing import Any
 
 from stopgrad.methods import MethodConfig
 from stopgrad.nn.config import BackboneConfig
+from stopgrad.nn.text_config import HUGGING_FACE
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.typed import plain
+from stopgrad.recipes.text_backbones import with_text_backbone
 from stopgrad.views.config import CropConfig
 
 # What a run begins with may take one part in so many of its epochs. The papers' presets stay within them at their own
@@ -56,11 +58,12 @@ def of_size(recipe: Recipe, size: int, max_side: int) -> tuple[Recipe, dict[str,
 
     max_side: data.max_side that goes with it. Raises ConfigError where it is below `size`.
     """
-    before = recipe.views.image_size
-    crops = crops_at(recipe.views.crops, size, before)
+    data, views = recipe.of_images("views.image_size")
+    before = views.image_size
+    crops = crops_at(views.crops, size, before)
     why = f"sides that are named, those of local crops, go with views.image_size, {size} instead of {before}"
-    reasons = {"views.crops": why} if crops != recipe.views.crops else {}
-    views, data = replace(recipe.views, image_size=size, crops=crops), replace(recipe.data, max_side=max_side)
+    reasons = {"views.crops": why} if crops != views.crops else {}
+    views, data = replace(views, image_size=size, crops=crops), replace(data, max_side=max_side)
     return replace(recipe, views=views, data=data), reasons
 
 
@@ -104,7 +107,9 @@ def with_backbone(
     Heads, batch and rate of a paper are those of its backbone; `tiny` brings the method's own. Another timm model keeps
     the recipe's, which is all that is known.
     """
-    recipe = replace(recipe, backbone=BackboneConfig(name=name))
+    if recipe.views.kind == "text" or name.startswith(HUGGING_FACE):
+        return with_text_backbone(recipe, name)
+    recipe = replace(recipe, backbone=BackboneConfig(name=name, split=recipe.backbone.split))
     if name != "tiny" or "scenes" not in presets:
         return recipe, {}
     small = presets["scenes"]()

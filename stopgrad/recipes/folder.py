@@ -19,12 +19,13 @@ import numpy as np
 
 from stopgrad.data import DataConfig
 from stopgrad.data.probe import Machine, Probe, this_machine
-from stopgrad.nn.config import BackboneConfig
+from stopgrad.nn.config import BackboneConfig, Split
 from stopgrad.recipe import Recipe
 from stopgrad.recipes.base import TINY_BATCH
 from stopgrad.recipes.fitted import crops_at, of_batch, of_length
 from stopgrad.training.config import LoopConfig, WatchConfig
 from stopgrad.views.config import CropConfig, ViewsConfig
+from stopgrad.views.sensors import Sensor, geometric, only_colour
 
 # --- image size ---
 GPU_SIZES = (224, 128, 96, 64, 32)  # the largest that the median shorter side reaches
@@ -115,15 +116,21 @@ def folder(
         it.reasons["optim.base_lr"] = "with smaller heads: what tiny was measured with (docs/tiny.md)"
     else:
         it.reasons["optim.base_lr"] = f"as {preset.method.name}/{by_size}"
-    crops = crops_at(looks.views.crops, size, looks.views.image_size)
+    _, seen = looks.of_images(f"{preset.method.name}/folder")
+    crops = crops_at(seen.crops, size, seen.image_size)
     batch = _batch(it, usable, size, name, sum(((crop.size or size) / size) ** 2 for crop in crops))
     epochs = _epochs(it, usable, batch, size, name)
     method, fitted = of_batch(preset.method, batch, it.given.get("loop.accumulate") or 1, usable)
     recipe = Recipe(
         method=method,
-        data=DataConfig(channels=channels, depth=depth, max_side=_max_side(it, size, channels, depth)),
-        views=_views(it, crops, size, f"{preset.method.name}/{by_size}", channels, depth),
-        backbone=BackboneConfig(name=name),
+        data=DataConfig(
+            channels=channels,
+            depth=depth,
+            max_side=_max_side(it, size, channels, depth),
+            sensors=it.given.get("data.sensors", ()),
+        ),
+        views=_statistics(it, _views(it, crops, size, f"{preset.method.name}/{by_size}", channels, depth), looks),
+        backbone=BackboneConfig(name=name, split=_split(it, looks.backbone.split)),
         optim=preset.optim,
         loop=LoopConfig(
             epochs=preset.loop.epochs,
@@ -250,7 +257,10 @@ def _views(
     crops = tuple(replace(crop, hflip=crop.hflip or CropConfig().hflip) for crop in crops)
     blurred = any(crop.blur for crop in crops)
     said = [f"as {preset}, {'with' if blurred else 'without'} blur at {size} pixels"]
-    if channels != 3:
+    if not only_colour(_sensors(it)):
+        crops = tuple(map(geometric, crops))
+        said.append("nothing that changes colours: depths, labels and normals are none")
+    elif channels != 3:
         crops = tuple(_colourless(crop) for crop in crops)
         said.append("no change of hue or saturation")
     it.reasons["views.crops"] = ", ".join(said)
@@ -258,6 +268,28 @@ def _views(
         return ViewsConfig(image_size=size, crops=crops)
     it.reasons["views.mean"] = "mean and std are measured on these images, which are no 8-bit photographs"
     return ViewsConfig(image_size=size, crops=crops, mean=(), std=())
+
+
+def _statistics(it: _Choice, views: ViewsConfig, looks: Recipe) -> ViewsConfig:
+    """A backbone that splits colours takes pixels as they are, whatever the images."""
+    if looks.backbone.split == "none" or len(_sensors(it)) > 1:  # of several, whoever measures sees to it
+        return views
+    it.reasons["views.mean"] = "pixels stay from 0 to 1: the backbone makes lightness and colour of them"
+    _, seen = looks.of_images("backbone.split")
+    return replace(views, mean=seen.mean, std=seen.std)
+
+
+def _sensors(it: _Choice) -> tuple[Sensor, ...]:
+    return DataConfig(sensors=it.given.get("data.sensors", ())).scene_sensors()
+
+
+def _split(it: _Choice, usual: Split) -> Split:
+    """A backbone for each sensor, where the preset splits the one picture it has."""
+    sensors = _sensors(it)
+    if usual == "none" or len(sensors) < 2:
+        return usual
+    it.reasons["backbone.split"] = "a backbone for each of data.sensors"
+    return "sensors_lab" if sensors[0].what == "rgb" else "sensors"
 
 
 def _colourless(crop: CropConfig) -> CropConfig:
@@ -280,6 +312,7 @@ def _size(megabytes: float) -> str:
 # Settings that others follow from: `folder` wants to know those that were decided elsewhere.
 DECIDES = (
     "data.channels",
+    "data.sensors",
     "data.depth",
     "data.limit",
     "data.max_side",

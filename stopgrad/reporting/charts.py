@@ -27,11 +27,18 @@ _KNN = (
     "needs labels; never used for the verdict",
     (("knn_top1", ""),),
 )
+_ACCURACY = (
+    "accuracy",
+    "Classifier accuracy on held-out images, %",
+    "of a run that is taught; judged beside chance",
+    (("accuracy", ""),),
+)
 _SPEED = ("images_per_second", "Images a second", "the whole loop with its monitors", (("images_per_second", ""),))
 CURVES = (
     _LOSS,
     _SPREAD,
     ("rank", "Effective rank", _RANKS, (("rank_h", "backbone"), ("rank_z", "projection"))),
+    _ACCURACY,
     _KNN,
     _SPEED,
 )
@@ -40,6 +47,7 @@ SIDE_BY_SIDE = (
     _SPREAD,
     ("rank_h", "Effective rank of the backbone", _RANKS, (("rank_h", ""),)),
     ("rank_z", "Effective rank of the projection", _RANKS, (("rank_z", ""),)),
+    _ACCURACY,
     _KNN,
     _SPEED,
 )

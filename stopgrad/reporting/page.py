@@ -1,9 +1,9 @@
 """One self-contained HTML page from what was found of one or several runs.
 
 It asks nothing of any network, and its content policy lets nothing run but the script it was made with: script and
-style are allowed by their sha256, pictures as data alone. Text comes through jinja2's escaping, data for the script
-through JSON without `<`, `>` and `&`. Curves and maps are SVG made here and not by plotly, whose 4.8 MB write style
-elements at run time that such a policy forbids, and whose charts neither a keyboard nor a printer reaches.
+style are allowed by their sha256, pictures and sounds as data alone. Text comes through jinja2's escaping, data for the
+script through JSON without `<`, `>` and `&`. Curves and maps are SVG made here and not by plotly, whose 4.8 MB write
+style elements at run time that such a policy forbids, and whose charts neither a keyboard nor a printer reaches.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ SECTIONS = (
     ("curves", "Curves"),
     ("views", "Views"),
     ("neighbours", "Neighbours"),
+    ("captions", "Captions"),
     ("map", "Map"),
     ("odd", "Duplicates and outliers"),
     ("recipe", "Recipe"),
     ("cost", "Cost"),
 )
-PICTURED = ("views", "neighbours", "map", "odd")
+PICTURED = ("views", "neighbours", "captions", "map", "odd")
 # the ends of lines: as many as there are styles
 ENDS = (
     "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0",
@@ -92,6 +93,8 @@ def render(runs: Sequence[Found]) -> str:
     several = len(runs) > 1
     tables = [one["scores"] for one in shown]
     any_gallery = any(one["gallery"] for one in shown)
+    any_captions = any(one["gallery"] and one["gallery"]["captions"] for one in shown)
+    absent = {*(() if any_gallery else PICTURED), *(() if any_captions else ("captions",))}
     return environment.get_template("report.html.j2").render(
         title=f"{len(runs)} runs" if several else runs[0].name,
         csp=policy(css, js),
@@ -101,8 +104,9 @@ def render(runs: Sequence[Found]) -> str:
         runs=shown,
         several=several,
         synthetic=synthetic(runs),
-        sections=SECTIONS if any_gallery else [one for one in SECTIONS if one[0] not in PICTURED],
+        sections=[one for one in SECTIONS if one[0] not in absent],
         any_gallery=any_gallery,
+        any_captions=any_captions,
         charts=[{**fields(chart), "resting": resting(chart)} for chart in curves],
         together=together(tables) if several else [],
         comparable=len({fingerprint(one) for one in tables if one}) == 1,
@@ -120,10 +124,10 @@ def render(runs: Sequence[Found]) -> str:
 
 
 def policy(css: str, js: str) -> str:
-    """The content policy: nothing but this style, this script, and pictures inside the page."""
+    """The content policy: nothing but this style, this script, and pictures and sounds inside the page."""
     return (
-        f"default-src 'none'; script-src '{digest(js)}'; style-src '{digest(css)}'; img-src data:; base-uri 'none'; "
-        "form-action 'none'"
+        f"default-src 'none'; script-src '{digest(js)}'; style-src '{digest(css)}'; img-src data:; media-src data:; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 

@@ -10,7 +10,7 @@ from stopgrad.reporting.found import Gallery, printable
 
 MAP_SIZE, LOWEST_MAP, EDGE = 620, 310, 16  # width and least height of the map, about pixels; the margin inside it
 CLASSES = 20  # that have an entry in the legend
-CAPTION = 28  # characters
+CAPTION, TEXT = 28, 80  # characters: of a name, of a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,20 @@ def drawn(gallery: Gallery) -> dict[str, Any]:
             for i in index["examples"]
             if near[i]
         ],
+        "captions": [
+            {
+                "image": images[item["image"]],
+                "found": [
+                    {
+                        "text": beginning(printable(str(one["text"]))),
+                        "similarity": f"{one['similarity']:.2f}",
+                        "own": bool(one["own"]),
+                    }
+                    for one in item["found"]
+                ],
+            }
+            for item in index.get("captions", [])
+        ],
         "searched_told": f"Searched among {searched(index)}.",
         "agree": agreement(labels, near) if classes else "",
         "map": drawn_map(index, classes),
@@ -84,12 +98,13 @@ def drawn(gallery: Gallery) -> dict[str, Any]:
 def picture(image: Mapping[str, Any], at: int, sheet: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
     name = printable(str(image["name"]))
     label = classes[image["label"]] if image["label"] is not None and image["label"] < len(classes) else ""
+    text = printable(str(image.get("text", "")))
     return {
         "x": at % sheet["columns"] * sheet["side"],
         "y": at // sheet["columns"] * sheet["side"],
-        "label": f"{name}, {label}" if label else name,
-        "caption": label or short(name),
-        "caption_with_split": f"{short(name)} ({image['split']})",
+        "label": (f"{name}, {label}" if label else name) + (f": {text}" if text else ""),
+        "caption": beginning(text) or label or short(name),
+        "caption_with_split": f"{beginning(text) or short(name)} ({image['split']})",
     }
 
 
@@ -211,6 +226,11 @@ def map_height(places: Sequence[Sequence[float]]) -> float:
 def short(name: str) -> str:
     """The end of a long name, which tells files of a folder apart; no line ends after the dots."""
     return name if len(name) <= CAPTION else "…\u2060" + name[-CAPTION + 1 :]
+
+
+def beginning(text: str) -> str:
+    """Of a text: what it says first tells it apart."""
+    return text if len(text) <= TEXT else text[: TEXT - 1] + "…"
 
 
 def capital(text: str) -> str:

@@ -10,14 +10,26 @@ from dataclasses import dataclass
 from stopgrad.contracts import Result
 
 BASELINE = "baseline_"
-WHO = {"random": "untrained", "pixels": "raw pixels", "other": "other encoder", "init": "starting weights"}
+WHO = {
+    "chance": "chance",
+    "nearest_caption": "nearest caption",
+    "teacher": "teacher",
+    "random": "untrained",
+    "pixels": "raw pixels",
+    "other": "other encoder",
+    "init": "starting weights",
+}
 SUBJECT = {
+    "nearest_caption": "The nearest caption",
+    "chance": "Always naming the commonest class",
+    "teacher": "The teacher",
     "random": "The same network untrained",
     "pixels": "Raw pixels",
     "other": "The other encoder",
     "init": "The weights this run started from",
 }
-HEADLINES = ("knn_top1", "linear_top1")  # where labels are; else how often the second view is found
+# Where labels are; else how often the second view is found.
+HEADLINES = ("classifier_top1", "knn_top1", "linear_top1", "segments_ap")
 LABEL_FREE = "retrieval_at_1"
 # Without a best: a collapsed encoder has the best alignment there is, noise the best uniformity and the highest rank.
 NEITHER = {
@@ -26,14 +38,23 @@ NEITHER = {
     "uniformity": "how evenly images spread; lower is better only where alignment is low too",
 }
 EVERYDAY = {
+    "zero_shot_top1": "Zero-shot accuracy",
+    "zero_shot_top5": "Zero-shot accuracy, top 5",
+    **{f"image_to_text_r{k}": f"Caption found among {k}" for k in (5, 10)},
+    **{f"text_to_image_r{k}": f"Image found among {k}" for k in (5, 10)},
+    "image_to_text_r1": "Caption found",
+    "text_to_image_r1": "Image found",
+    "classifier_top1": "Classifier accuracy",
+    "same_as_teacher": "Answers as the teacher",
     "knn_top1": "kNN accuracy",
     "linear_top1": "Linear probe accuracy",
+    "segments_ap": "Average precision of segment labels",
     "retrieval_at_1": "Second view found",
     "effective_rank": "Effective rank",
     "alignment": "Alignment",
     "uniformity": "Uniformity",
 }
-UNITS = {"knn": "%", "linear": "%", "retrieval": "%"}
+UNITS = {"classifier": "%", "same_as_teacher": "%", "knn": "%", "linear": "%", "segments": "%", "retrieval": "%"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +157,8 @@ def sentences(found: dict[str, Result], who: dict[str, dict[str, Result]]) -> li
                 continue
             noise = margin(mine, value, found[name].n)
             against = f"{value:.1f} % against {mine:.1f} %"
-            subject = SUBJECT.get(key, key.replace("_", " ").capitalize()) + which(theirs[name])
+            known = "Guessing" if (key, name) == ("chance", "segments_ap") else SUBJECT.get(key)
+            subject = (known or key.replace("_", " ").capitalize()) + which(theirs[name])
             verb = "are" if key in ("pixels", "init") else "is"
             what = lower_first(title_of(name))
             if abs(mine - value) < noise:

@@ -41,8 +41,8 @@ class InfoNCE(Part):
     def forward(
         self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        query = {view: _unit(p[view]) for view in pairs.online}  # each [B, D]
-        key = {view: _unit(t[view]).detach() for view in pairs.targets}
+        query = {view: unit(p[view]) for view in pairs.online}  # each [B, D]
+        key = {view: unit(t[view]).detach() for view in pairs.targets}
         for rows in key.values():
             self.queue.stage(rows)
         # the live queue, not a copy: what is staged is written after the backward that reads it
@@ -80,7 +80,7 @@ class BankSoftmax(Part):
                 "build it with Known(images=N), the number that are trained on"
             )
         (view,) = pairs.alone
-        v = _unit(p[view])  # [B, D]
+        v = unit(p[view])  # [B, D]
         own = self.bank.rows(index)  # [B, D]
         self.bank.stage(index, v)
         distance = (v - own).square().sum(dim=1).mean()
@@ -114,7 +114,7 @@ class BankNCE(BankSoftmax):
 
     def compare(self, v: Tensor, own: Tensor, index: Tensor, clock: Clock) -> Tensor:
         positive = (v * own).sum(dim=1)  # [B]
-        negatives = _similarities(v, self.bank.rows(self.drawn(index, clock)))  # [B, m]
+        negatives = similarities(v, self.bank.rows(self.drawn(index, clock)))  # [B, m]
         with torch.no_grad():
             every = torch.cat([positive.unsqueeze(1), negatives], dim=1)  # [B, 1 + m]
             images = len(self.bank.vectors)
@@ -124,10 +124,8 @@ class BankNCE(BankSoftmax):
         return nce(positive, negatives, images, log_z, self.temperature)
 
     def drawn(self, index: Tensor, clock: Clock) -> Tensor:
-        """[B, m] rows of the bank for the images `index` [B]: the same for an image in any batch of a step."""
-        words = rng.bits(rng.NEGATIVES, clock.seed, clock.step, index.cpu().numpy(), self.negatives)
-        rows = (words * np.uint64(len(self.bank.vectors))) >> np.uint64(32)
-        return torch.from_numpy(rows.astype(np.int64)).to(index.device)
+        """[B, m] rows of the bank for the images `index` [B]."""
+        return drawn_rows(len(self.bank.vectors), self.negatives, index, clock)
 
     def after_step(self, online: Siamese, clock: Clock) -> None:
         super().after_step(online, clock)
@@ -173,17 +171,25 @@ class Normaliser(Memory):
         self._staged = []
 
 
+def drawn_rows(images: int, count: int, index: Tensor, clock: Clock) -> Tensor:
+    """[B, count] rows of a bank of `images`, uniform, with replacement: the same for an image of `index` [B] in any
+    batch of a step."""
+    words = rng.bits(rng.NEGATIVES, clock.seed, clock.step, index.cpu().numpy(), count)
+    rows = (words * np.uint64(images)) >> np.uint64(32)
+    return torch.from_numpy(rows.astype(np.int64)).to(index.device)
+
+
 def log_mean_exp(x: Tensor) -> Tensor:
     """log(mean(exp(x))) of x: [N], where exp(x) may be no float. Returns a scalar."""
     return torch.logsumexp(x, dim=0) - math.log(len(x))
 
 
-def _unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
     """[B, D] to unit length, outside half precision."""
     return F.normalize(widen(x), dim=1)
 
 
 @in_float32
-def _similarities(v: Tensor, rows: Tensor) -> Tensor:
+def similarities(v: Tensor, rows: Tensor) -> Tensor:
     """v: [B, D].  rows: [B, m, D].  Returns [B, m]."""
     return torch.einsum("bd,bmd->bm", v, rows)

@@ -11,6 +11,12 @@ from typing import Any, TextIO
 from stopgrad.contracts import Clock
 
 PLAIN_SECONDS = 15.0  # between plain lines
+SHOWN = {
+    "loss": "loss {:.3f}",
+    "std_ratio": "std_ratio {:.2f}",
+    "accuracy": "accuracy {:.1f}",  # of a run that is taught
+    "knn_top1": "kNN {:.1f}",
+}
 
 
 def time_left(seconds: float) -> str:
@@ -64,7 +70,7 @@ class Progress:
         left = (now - self.begin) / done * (clock.total_steps - clock.step) if done else float("nan")
         epochs = -(-clock.total_steps // clock.steps_per_epoch)
         parts = [f"epoch {min(clock.epoch + 1, epochs)}/{epochs}", f"step {clock.step}/{clock.total_steps}"]
-        for name, form in (("loss", "loss {:.3f}"), ("std_ratio", "std_ratio {:.2f}"), ("knn_top1", "kNN {:.1f}")):
+        for name, form in SHOWN.items():
             if name in self.kept:
                 parts.append(form.format(self.kept[name]))
         if "verdict" in self.kept:

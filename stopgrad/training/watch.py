@@ -56,7 +56,9 @@ class Watch:
         device: torch.device,
         bf16: bool,
         threads: int,
+        also: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
+        """also: numbers of the method's own, measured with the others."""
         self.method = method
         self.config = config
         self.labelled = labelled
@@ -65,6 +67,7 @@ class Watch:
         self.device = device
         self.bf16 = bf16
         self.threads = threads
+        self.also = also or dict
         # shuffled: splits come class by class, and a batch norm that sees one class at a time measures something else
         index = rng.permutation(len(held), seed=0, epoch=0, purpose=rng.WATCH)
         samples = held.take(index)
@@ -86,7 +89,7 @@ class Watch:
         self.method.train()
         with torch.no_grad(), untouched_statistics(self.method), torch.random.fork_rng():
             if due:
-                fields |= self.measure()
+                fields |= self.measure() | dict(self.also())
             if self.labelled is not None and knn_due:
                 fields["knn_top1"] = self.online_knn(self.labelled)
         self.method.train(was_training)
@@ -136,6 +139,7 @@ class Watch:
         self.method.train()
         with torch.no_grad(), untouched_statistics(self.method):
             self.measure()
+            self.also()
             if self.labelled is not None:
                 self.online_knn(self.labelled)
 
@@ -164,14 +168,20 @@ def parts_of(count: int) -> int:
 
 def data_facts(samples: Any, views: Views) -> dict[str, Any]:
     """What the data alone says, once: a run on one image a thousand times over can't learn, whatever the method."""
-    distinct = len({sample.tobytes() for sample in samples})
-    pixels = views.crops[0].flatten(1)
+    distinct = len({_content(sample) for sample in samples})
+    pixels, other = (crop.flatten(1).float() for crop in views.crops[:2])
+    comparable = pixels.shape == other.shape  # an image and its caption are not
     return {
         "held_images": len(views.index),
         "held_distinct": distinct,
         "pixel_std": float(pixels.std(dim=0).mean()),
-        "pixel_retrieval": geometry.retrieval_at_1(pixels, views.crops[1].flatten(1)),
+        "pixel_retrieval": geometry.retrieval_at_1(pixels, other) if comparable else None,
     }
+
+
+def _content(sample: Any) -> bytes:
+    """Of a sample, of all parts of one that has several."""
+    return b"".join(part.tobytes() for part in sample) if isinstance(sample, tuple) else bytes(sample.tobytes())
 
 
 def _shares(singular: Tensor) -> list[float | None]:

@@ -2,6 +2,7 @@
 
 `config` and `presets` say the law, `params` draws from it, `cpu` (8 bits, 1 or 3 channels) with `wide` (all others),
 `gpu` and `exact` apply what was drawn, `maker` does both for a batch, and `preprocess` is the transform without chance.
+`sensors` is about several pictures of one scene, as channels of one image.
 
 Letters in shapes: B batch, C channels, H W pixels of a source, S side of a crop in pixels.
 

@@ -7,6 +7,7 @@ approximation by boxes. torchvision has no colour operation for other than 1 or 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,21 @@ from torchvision.transforms.v2 import functional as F
 from stopgrad.views.config import CropConfig
 from stopgrad.views.params import BRIGHTNESS, CONTRAST, SATURATION, Params, blur_radius
 from stopgrad.views.samples import white
+from stopgrad.views.sensors import turned, turns_of
 
 
-def view(sample: NDArray[Any], params: Params, i: int, crop: CropConfig, side: int) -> Tensor:
-    """Image `sample` [H, W, C] as row `i` of `params` says: [C, S, S], float32, 0 to 1, not normalised."""
+def view(
+    sample: NDArray[Any], params: Params, i: int, crop: CropConfig, side: int, normals: Sequence[int] = ()
+) -> Tensor:
+    """Image `sample` [H, W, C] as row `i` of `params` says: [C, S, S], float32, 0 to 1, not normalised.
+
+    normals: channels where normals begin, which are turned with the picture.
+    """
     x, y, w, h = params.box[i].tolist()
     image = torch.from_numpy(sample.astype(np.float32)).permute(2, 0, 1) / white(sample.dtype)  # [C, H, W]
+    for at in normals:
+        matrix = turns_of(params.hflip[i], params.vflip[i], params.turns[i], params.angle[i]).tolist()
+        image[at], image[at + 1] = turned(image[at], image[at + 1], matrix)
     mode = F.InterpolationMode(crop.interpolation)
     image = F.resized_crop(image, y, x, h, w, [side, side], interpolation=mode, antialias=True)
     image = image.clamp(0, 1)  # bicubic overshoots; 8-bit images are cut there too

@@ -8,7 +8,7 @@ the padding no weight.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from stopgrad.views import colour
 from stopgrad.views.config import CropConfig
 from stopgrad.views.params import BRIGHTNESS, CONTRAST, HUE, SATURATION, Params, blur_radius
 from stopgrad.views.samples import Samples, white
+from stopgrad.views.sensors import turned, turns_of
 
 CHUNK_BYTES = 512 * 2**20  # of float32 pixels and matrices at a time
 
@@ -55,8 +56,13 @@ def stage(samples: Samples, device: torch.device) -> Tensor:
     return tensor.permute(0, 3, 1, 2).float().div_(white(stacked.dtype))  # [B, C, H, W]
 
 
-def apply(images: Tensor, params: Params, crop: CropConfig, side: int) -> Tensor:
-    """images [B, C, H, W], 0 to 1 -> [B, C, S, S], 0 to 1, not normalised."""
+def apply(images: Tensor, params: Params, crop: CropConfig, side: int, normals: Sequence[int] = ()) -> Tensor:
+    """images [B, C, H, W], 0 to 1 -> [B, C, S, S], 0 to 1, not normalised.
+
+    normals: channels where normals begin, which are turned with the picture.
+    """
+    if normals:
+        images = _with_turned(images, params, normals)
     x = geometry(images, params, crop.interpolation, side)
     if x.shape[1] == 3:
         shifts = {BRIGHTNESS: params.brightness, CONTRAST: params.contrast}
@@ -74,6 +80,15 @@ def apply(images: Tensor, params: Params, crop: CropConfig, side: int) -> Tensor
     _on(x, params.sigma > 0, _blur, params.sigma)
     _on(x, params.solarize, lambda part: torch.where(part >= crop.solarize_threshold, 1 - part, part))
     return x
+
+
+def _with_turned(images: Tensor, params: Params, normals: Sequence[int]) -> Tensor:
+    images = images.clone()  # other crops are made of them too
+    entries = turns_of(params.hflip, params.vflip, params.turns, params.angle).astype(np.float32)  # [B, 2, 2]
+    matrix = _send(entries, images.device).permute(1, 2, 0)[..., None, None]  # [2, 2, B, 1, 1]
+    for x in normals:
+        images[:, x], images[:, x + 1] = turned(images[:, x], images[:, x + 1], matrix)
+    return images
 
 
 def _on(x: Tensor, drawn: NDArray[np.bool_], run: Operation, *values: NDArray[np.float64]) -> None:
@@ -103,7 +118,7 @@ def geometry(images: Tensor, params: Params, interpolation: str, side: int) -> T
     rows = _weights(box[:, 1], box[:, 3], _send(down, images.device), (images.shape[2], side), interpolation)
     columns = _weights(box[:, 0], box[:, 2], _send(across, images.device), (images.shape[3], side), interpolation)
     x = (rows[:, None] @ images @ columns[:, None].transpose(2, 3)).clamp_(0, 1)  # [B, C, S, S]; bicubic overshoots
-    _on(x, odd, lambda part: part.transpose(2, 3))
+    _on(x, odd, lambda part: part.transpose(2, 3).contiguous())  # where all are turned, it is written over itself
     _on(x, params.angle != 0, _rotate, params.angle)
     return x
 

@@ -72,10 +72,18 @@ class ViewMaker:
     """Views of one batch after another. Holds no state but its threads; `close` ends them.
 
     channels: of every image; ConfigError where mean and std do not fit them.  seed: of the run.
-    threads: of the cpu and exact executors, at least 1.
+    threads: of the cpu and exact executors, at least 1.  normals: channels where normals begin (views.sensors).
     """
 
-    def __init__(self, config: ViewsConfig, channels: int, seed: int, device: torch.device, threads: int) -> None:
+    def __init__(
+        self,
+        config: ViewsConfig,
+        channels: int,
+        seed: int,
+        device: torch.device,
+        threads: int,
+        normals: tuple[int, ...] = (),
+    ) -> None:
         if threads < 1:
             raise ConfigError(f"views: threads must be at least 1, got {threads}; use 1")
         self.config, self.channels, self.seed, self.device = config, channels, seed, device
@@ -86,6 +94,7 @@ class ViewMaker:
         self.tables = [cpu.tables(self.mean, self.std, crop.solarize_threshold) for crop in config.crops]
         cv2.setNumThreads(1)
         self.threads = threads
+        self.normals = normals
         self.buffers = Buffers()
         self.pool = ThreadPoolExecutor(threads, "views") if threads > 1 and self.executor != "gpu" else None
 
@@ -126,17 +135,17 @@ class ViewMaker:
     def _fill(self, out: NDArray[np.float32], samples: Samples, params: Params, view: int) -> None:
         crop = self.config.crops[view]
         if self.executor == "cpu":
-            if self.channels in (1, 3) and samples[0].dtype == np.uint8:
+            if self.channels in (1, 3) and samples[0].dtype == np.uint8 and not self.normals:
                 cpu.fill(out, samples, params, crop, self.tables[view])
             else:
-                wide.fill(out, samples, params, crop, self.mean, self.std)
+                wide.fill(out, samples, params, crop, self.mean, self.std, self.normals)
             return
         from stopgrad.views import exact  # torchvision takes seconds to import, and nobody else needs it
 
         mean, std = (np.array(values, dtype=np.float32) for values in (self.mean, self.std))
         for i, sample in enumerate(samples):
-            image = exact.view(sample, params, i, crop, self.config.side(crop)).permute(1, 2, 0).numpy()  # [S, S, C]
-            out[i] = (image - mean) / std
+            image = exact.view(sample, params, i, crop, self.config.side(crop), self.normals)  # [C, S, S]
+            out[i] = (image.permute(1, 2, 0).numpy() - mean) / std
 
     @torch.no_grad()
     def _batched(self, batch: Batch, sizes: NDArray[np.int64], drawn: list[Params]) -> list[Tensor]:
@@ -151,5 +160,6 @@ class ViewMaker:
             for part in gpu.chunks(sizes, self.channels, max(sides)):
                 images = gpu.stage(batch.samples[part], self.device)
                 for out, params, crop, side in zip(crops, drawn, self.config.crops, sides, strict=True):
-                    out[part] = gpu.apply(images, params.take(part), crop, side).sub_(mean).div_(std)
+                    made = gpu.apply(images, params.take(part), crop, side, self.normals)
+                    out[part] = made.sub_(mean).div_(std)
         return crops

@@ -24,12 +24,20 @@ from stopgrad.views.samples import check, white
 CROP_FRACTION, WHOLE_UP_TO = 0.875, 96
 
 
-def preprocess_of(config: ViewsConfig, channels: int, depth: Literal[8, 16] = 8) -> Preprocess:
+def preprocess_of(
+    config: ViewsConfig, channels: int, depth: Literal[8, 16] = 8, sensors: tuple[str, ...] = ()
+) -> Preprocess:
     """The test transform that belongs to `config`. Above 96 pixels the centre 87.5 % is cut, else the whole square."""
     mean, std = config.statistics(channels)
     fraction = 1.0 if config.image_size <= WHOLE_UP_TO else CROP_FRACTION
     return Preprocess(
-        image_size=config.image_size, channels=channels, crop_fraction=fraction, mean=mean, std=std, depth=depth
+        image_size=config.image_size,
+        channels=channels,
+        crop_fraction=fraction,
+        mean=mean,
+        std=std,
+        depth=depth,
+        sensors=sensors,
     )
 
 

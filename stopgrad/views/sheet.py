@@ -1,8 +1,8 @@
 """A picture of what a method is shown: each row an image as it is stored, then pairs of its views. No torch here.
 
 Images of one, three or any number of channels and of either depth; of more than three channels the first three are
-drawn as red, green and blue. What is not an 8-bit photograph is stretched so that it can be seen: the row's image and
-its views by the same amount, so that what the views do to brightness stays visible.
+drawn as red, green and blue, of several sensors each by itself. What is not an 8-bit photograph is stretched so that it
+can be seen: the row's image and its views by the same amount, so that what the views do to brightness stays visible.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stopgrad.contracts import Batch, Images
+from stopgrad.views.sensors import Sensor, as_picture, slices
 
 if TYPE_CHECKING:
     from stopgrad.contracts import Views
@@ -39,11 +40,13 @@ def sheet(
     title: str = "",
     notes: Sequence[str] = (),
     names: Sequence[str] = (),
+    sensors: Sequence[Sensor] = (),
 ) -> Picture:
     """Draws the images at `index` and the views they get in the first `epochs` epochs, [H, W, 3].
 
     make_views: from a batch to normalised crops [B, C, S, S] (a ViewMaker).  mean, std: what it normalises with, one
-    value a channel.  title, notes: lines above the rows.  names: a caption an image, escaped; "" for none.
+    value a channel.  title, notes: lines above the rows.  names: a caption an image, escaped; "" for none.  sensors:
+    whose channels an image has one after the other; each gets a row of its own.
     """
     position = np.asarray(index, dtype=np.int64)
     samples = [images[int(i)] for i in position]
@@ -54,12 +57,14 @@ def sheet(
     rows = []
     for row, sample in enumerate(samples):
         stored = (sample / np.iinfo(sample.dtype).max).astype(np.float32)
-        low, high = _stretch(stored, sample.dtype)
-        picture = [_shown(stored, low, high)]
-        pairs = [[_shown(view[row], low, high) for view in views] for views in drawn]
-        caption = f"{sample.shape[1]} x {sample.shape[0]}"
-        rows.append((picture, pairs, (names[row] if row < len(names) else "", caption)))
-    bands = samples[0].shape[2] if samples else 3
+        size, name = f"{sample.shape[1]} x {sample.shape[0]}", names[row] if row < len(names) else ""
+        for number, (sensor, part) in enumerate(zip(sensors, slices(sensors)) if sensors else [(None, slice(None))]):
+            seen = _seen(stored[..., part], sensor)
+            low, high = _stretch(seen, sample.dtype, sensor)
+            pairs = [[_shown(_seen(view[row][..., part], sensor), low, high) for view in views] for views in drawn]
+            captions = (name if number == 0 else "", f"{sensor.name}, {size}" if sensor else size)
+            rows.append(([_shown(seen, low, high)], pairs, captions))
+    bands = samples[0].shape[2] if samples and not sensors else 3
     said = [*notes, *([f"bands 1, 2 and 3 of {bands} as red, green and blue"] if bands > 3 else [])]
     return _laid_out(rows, title, said)
 
@@ -71,9 +76,13 @@ def _pixels(crops: NDArray[np.float32], mean: Sequence[float], std: Sequence[flo
     return np.asarray(back.transpose(0, 2, 3, 1), np.float32)
 
 
-def _stretch(stored: NDArray[np.float32], dtype: np.dtype[Any]) -> tuple[float, float]:
+def _seen(values: NDArray[np.float32], sensor: Sensor | None) -> NDArray[np.float32]:
+    return values if sensor is None else as_picture(sensor, values)
+
+
+def _stretch(stored: NDArray[np.float32], dtype: np.dtype[Any], sensor: Sensor | None = None) -> tuple[float, float]:
     """What is drawn black and white, of 0 to 1: everything for photographs, else most of what the image holds."""
-    if dtype == np.uint8 and stored.shape[2] in (1, 3):
+    if (dtype == np.uint8 and stored.shape[2] in (1, 3)) if sensor is None else sensor.what not in ("gray", "bands"):
         return 0.0, 1.0
     low, high = (float(value) for value in np.percentile(stored[:, :, :3], (1, 99)))
     return (low, high) if high - low > 1e-4 else (0.0, 1.0)

@@ -6,7 +6,7 @@ are left out for other than 3 channels, and the contrast is then about the mean 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from stopgrad.views.config import CropConfig
 from stopgrad.views.cpu import FLIPS, TURNS, Row, rows
 from stopgrad.views.params import BRIGHTNESS, CONTRAST, LUMA, SATURATION, Params, blur_radius
 from stopgrad.views.samples import Samples, white
+from stopgrad.views.sensors import turned, turns_of
 
 Planes = NDArray[np.float32]  # [C, S, S], 0 to 1
 
@@ -30,11 +31,15 @@ def fill(
     crop: CropConfig,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    normals: Sequence[int] = (),
 ) -> None:
-    """Writes the views of `samples` (B images [H, W, C]) into `out` [B, S, S, C], normalised."""
+    """Writes the views of `samples` (B images [H, W, C]) into `out` [B, S, S, C], normalised.
+
+    normals: channels where normals begin, which are turned with the picture.
+    """
     shift, scale = (np.array(values, dtype=np.float32) for values in (mean, std))
     for target, sample, row in zip(out, samples, rows(params), strict=True):
-        image = colour(geometry(sample, row, crop.interpolation, target.shape[0]), row)
+        image = colour(geometry(sample, row, crop.interpolation, target.shape[0], normals), row)
         if row.sigma:
             image = _each(image, partial(_blurred, sigma=row.sigma))
         if row.solarize:
@@ -42,11 +47,13 @@ def fill(
         np.divide(image.transpose(1, 2, 0) - shift, scale, out=target)
 
 
-def geometry(sample: NDArray[Any], row: Row, interpolation: str, side: int) -> Planes:
+def geometry(sample: NDArray[Any], row: Row, interpolation: str, side: int, normals: Sequence[int] = ()) -> Planes:
     """Crop, resize, flip, turn: [H, W, C] -> [C, S, S]."""
     x, y, w, h = row.box
     cut = sample[y : y + h, x : x + w].transpose(2, 0, 1).astype(np.float32)  # [C, h, w]
     cut /= white(sample.dtype)
+    for x in normals:
+        cut[x], cut[x + 1] = turned(cut[x], cut[x + 1], turns_of(row.hflip, row.vflip, row.turns, row.angle).tolist())
     image = _each(cut, lambda plane: resize(plane, side, side, interpolation))
     if interpolation == "bicubic":
         image.clip(0, 1, out=image)  # it overshoots

@@ -86,7 +86,7 @@ def test_training_starts_at_the_weights_and_resuming_needs_no_file(
         next(load_encoder(whole.path / "encoder.safetensors").backbone.parameters()),
         next(weights.backbone.parameters()),
     )
-    monkeypatch.setattr("stopgrad.assemble.train.save_encoder", _fail)
+    monkeypatch.setattr("stopgrad.assemble.towers.save_encoder", _fail)
     with pytest.raises(RuntimeError, match="on purpose"):
         start(tmp_path, "again", init=str(init))
     monkeypatch.undo()
@@ -192,11 +192,11 @@ def test_timm_weights_are_the_start_with_their_own_statistics(tmp_path: Path, mo
 
 def test_a_timm_baseline_looks_through_its_own_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
     offline(monkeypatch, None)
-    other = begin.other_beside("timm:resnet18", 1)["other"]
+    other = begin.other_beside("timm:resnet18", Preprocess(image_size=32, channels=1))["other"]
     assert other.preprocess.image_size == 224
     assert other.preprocess.mean == pytest.approx((sum((0.485, 0.456, 0.406)) / 3,))
     assert "timm:resnet18" in other.told
-    assert begin.other_beside("", 3) == {}
+    assert begin.other_beside("", Preprocess(image_size=32)) == {}
 
 
 def test_without_a_network_it_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def test_without_a_network_it_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPa
 
 def test_a_baseline_for_other_channels_names_both(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="3 channels, the run's have 5"):
-        begin.other_beside(str(encoder_file(tmp_path / "e.safetensors")), 5)
+        begin.other_beside(str(encoder_file(tmp_path / "e.safetensors")), Preprocess(image_size=32, channels=5))
 
 
 def test_a_baseline_that_has_gone_does_not_end_a_run_that_has_begun(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_disk_that_is_too_small_ends_the_run_before_its_first_step(
 def test_a_resumed_run_needs_less_by_what_it_has_and_is_checked_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stopgrad.assemble.train.save_encoder", _fail)
+    monkeypatch.setattr("stopgrad.assemble.towers.save_encoder", _fail)
     with pytest.raises(RuntimeError, match="on purpose"):
         start(tmp_path, "a")
     monkeypatch.undo()
@@ -123,7 +123,7 @@ def test_a_process_that_is_not_the_first_needs_no_room(tmp_path: Path, monkeypat
 def test_an_out_that_is_read_only_is_one_line_before_any_image_is_read(
     place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stopgrad.assemble.train.open_data", _fail)
+    monkeypatch.setattr("stopgrad.media.images.open_data", _fail)
     code, out, err = command(capsys, "train", "simsiam", "--data", "scenes", "--out", place, "--name", "a")
     assert code == 74
     assert out == ""
@@ -194,7 +194,7 @@ def test_a_run_says_that_its_threads_are_bounded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "640000")
-    monkeypatch.setattr("stopgrad.assemble.train.open_data", _fail)
+    monkeypatch.setattr("stopgrad.media.images.open_data", _fail)
     _, _, err = command(capsys, "train", "simsiam", "--data", "scenes", "--out", str(tmp_path), "--name", "a")
     assert len([line for line in err.splitlines() if line.startswith("OMP_NUM_THREADS=640000 is more")]) == 1
 

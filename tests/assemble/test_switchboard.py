@@ -25,7 +25,8 @@ def test_parts_are_those_of_the_defaults_that_are_printed_beside_them(
     monkeypatch.setitem(METHODS, name, (seen, config))
     parts = parts_of(name)
     assert {"predictor", "target", "objective", "pairs"} <= parts.keys()
-    assert built == [(config(name=name), PRESETS[name]["imagenet"]().known().crops)]
+    presets = PRESETS[name]
+    assert built == [(config(name=name), presets.get("imagenet", presets["scenes"])().known().crops)]
 
 
 def test_a_part_that_the_preset_changes_is_shown_as_it_is_by_default() -> None:

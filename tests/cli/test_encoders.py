@@ -88,7 +88,7 @@ def test_images_for_a_run_are_kept_as_large_as_the_run_keeps_them(encoder_file: 
         Image.fromarray(np.full((100, 100, 3), i, np.uint8)).save(images / f"{i}.png")
     encoder = load_encoder(encoder_file)
     assert use.open_for(encoder, images, None, use.kept_as(run_folder)).train[0].shape == (64, 64, 3)
-    assert use.read_image(images / "0.png", encoder, use.kept_as(run_folder)).shape == (64, 64, 3)
+    assert use.read_query(images / "0.png", encoder, use.kept_as(run_folder)).shape == (64, 64, 3)
     assert use.open_for(encoder, images, None, use.kept_as(encoder_file)).train[0].shape == (100, 100, 3)
 
 
@@ -296,7 +296,7 @@ def test_scenes_stand_in_for_any_number_of_channels(channels: int, depth: int, t
     )
     encoder = Encoder(build_backbone(config, channels, SIDE, 0).eval(), preprocess, config)
     (tmp_path / "e.safetensors").touch()
-    found, seen = use.images_to_check_on(encoder, tmp_path / "e.safetensors", None, None)
+    found, seen = use.samples_to_check_on(encoder, tmp_path / "e.safetensors", None, None)
     assert found.shape == (8, channels, SIDE, SIDE)
     assert found.max() > (255 if depth == 16 else 100)
     assert "scenes" in seen

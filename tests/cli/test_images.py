@@ -14,6 +14,7 @@ from stopgrad.assemble.preflight import check
 from stopgrad.data import DataConfig, open_data
 from stopgrad.data.concerns import concerns
 from stopgrad.training.progress import Progress
+from stopgrad.views.config import ViewsConfig
 
 QUIET = Progress(quiet=True)
 
@@ -148,8 +149,8 @@ def test_what_makes_a_run_unlikely_to_learn_is_said_before_it(tmp_path: Path) ->
     assert "training images are very few" in said
     assert "images are small: 12 pixels" in said
     data = open_data(DataConfig(source=str(tmp_path)), 32)
-    assert len(concerns(data, 32)) == 2  # what is cheap: few and small
-    assert len(concerns(data, 8)) == 1
+    assert len(concerns(data, ViewsConfig(image_size=32))) == 2  # what is cheap: few and small
+    assert len(concerns(data, ViewsConfig(image_size=8))) == 1
 
 
 @pytest.mark.parametrize("settings", [[], ["--set", "data.channels=1"]])

@@ -98,6 +98,30 @@ def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_sounds_are_rows_of_one_axis(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    sounds = [draw.integers(-32768, 32768, length, np.int16) for length in (5, 300, 5)]
+
+    def fill(writer: PackWriter) -> None:
+        for samples in sounds:
+            writer.add(samples, 1)
+        writer.finish(np.zeros(3), np.zeros(3), {})
+
+    pack, _ = open_or_build("sounds", 0, fill, np.int16)
+    assert (pack.header["dtype"], pack.channels, pack.sizes.tolist()) == ("int16", 0, [[5], [300], [5]])
+    for i, expected in enumerate(sounds):
+        assert (all_of(pack)[i] == expected).all()
+    part = PackedImages(pack, np.array([2, 0]), True).take(np.array([1, 0, 1]))
+    assert isinstance(part, list)
+    assert [samples.tolist() for samples in part] == [sounds[0].tolist(), sounds[2].tolist(), sounds[0].tolist()]
+    (tmp_path / "other").mkdir()
+    writer = PackWriter(tmp_path / "other", 0, np.int16)
+    for wrong in (np.zeros(4, np.uint8), np.zeros((4, 4), np.int16), np.zeros((), np.int16)):
+        with pytest.raises(ValueError, match=r"the store holds int16, \[T\]"):
+            writer.add(wrong, 0)
+    writer.close()
+
+
 def test_names_are_kept_and_a_store_without_them_opens(cache: Path) -> None:
     names = ["a/\u00fc b.png", "", "c/d.png"]
 

@@ -35,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     "byol without its slow copy": {"target": "stop_gradient"},
     "unigrad without its slow copy": {"target": "stop_gradient"},
     "directpred, trained in between": {"every": 2},
+    "clip by the sigmoid": {"loss": "sigmoid"},
 }
 STEPS, B = 2, 12
 

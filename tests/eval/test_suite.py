@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stopgrad.contracts import ConfigError, DataError, Preprocess, Result
 from stopgrad.data import Data
+from stopgrad.data.sources import Attribute
 from stopgrad.eval import EVALS, PROTOCOL, EvalConfig, Other, columns, evaluate, rows
 from stopgrad.views import CropConfig, ViewsConfig, preprocess_of
 from tests.eval.fakes import SIDE, Net, Split, data
@@ -280,4 +281,18 @@ def test_what_is_done_is_said_a_line_at_a_time() -> None:
 
 
 def test_an_evaluation_is_added_by_one_line() -> None:
-    assert list(EVALS) == ["knn", "linear", "retrieval", "geometry"]
+    assert list(EVALS) == ["knn", "linear", "retrieval", "geometry", "segments"]
+
+
+def test_an_attribute_is_named_beside_the_class_and_alone() -> None:
+    given = data()
+    known = {"first": Attribute(("no", "yes"), np.arange(60) % 2, np.arange(30) % 2)}
+    for labelled in (True, False):
+        bare = given if labelled else data(labelled=False)
+        found = score(replace(bare, attributes=known), config=EvalConfig(random_seeds=1))
+        kinds = LABEL_FREE | {f"{kind}_first" for kind in LABELLED} | (LABELLED if labelled else set())
+        assert set(found) == names(kinds)
+        assert "first is named" in found["linear_top1_first"].protocol
+    told = {"first": Attribute(("r", "g", "b"), given.train.labels, given.test.labels)}  # type: ignore[arg-type]
+    found = score(replace(given, attributes=told), config=EvalConfig(random_seeds=1))
+    assert all(found[kind].value == found[f"{kind}_first"].value for kind in LABELLED)

@@ -35,7 +35,8 @@ def test_a_study_of_a_preset_is_one_setting(preset: str) -> None:
             if not (method.name.startswith("moco_v") and field == "queue_size"):  # MoCo is its queue
                 replace(method, **{field: value})
                 tried += 1
-    replace(method, projector=one_layer(method.projector))  # type: ignore[attr-defined]
+    if hasattr(method, "projector"):
+        replace(method, projector=one_layer(method.projector))
     assert tried
 
 

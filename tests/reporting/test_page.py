@@ -90,7 +90,7 @@ def test_the_policy_allows_exactly_the_script_and_style_that_are_there(evil: str
     assert rules["default-src"] == "'none'"
     assert rules["script-src"].split() == [sha256(text) for text in running]
     assert rules["style-src"].split() == [sha256(text) for text in found.text_of("style")]
-    assert rules["img-src"] == "data:"
+    assert rules["img-src"] == rules["media-src"] == "data:"
     assert "unsafe" not in policy
 
 
