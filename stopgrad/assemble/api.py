@@ -23,14 +23,13 @@ from stopgrad.data.texts import is_text
 from stopgrad.methods import METHODS
 from stopgrad.methods.clip import TEXT_TOWER
 from stopgrad.methods.own import OwnConfig, is_own, own_config
-from stopgrad.nn.config import BackboneConfig
 from stopgrad.nn.text_config import HF, HUGGING_FACE
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.recipe.text import named_settings, override
 from stopgrad.recipes import FOLDER, PRESETS, recipe_named
 from stopgrad.recipes.clip import CAPTIONS
-from stopgrad.recipes.fitted import of_length, of_size, told, with_backbone
+from stopgrad.recipes.fitted import in_place_of, of_length, of_size, told, with_backbone
 from stopgrad.recipes.folder import DECIDES, TYPICAL, folder
 from stopgrad.recipes.text_backbones import with_text_backbone
 from stopgrad.recipes.texts import ON_TEXT, texts
@@ -172,7 +171,7 @@ def _written_with(recipe: Recipe, backbone: str) -> Recipe:
     """What a user has written, with another backbone and nothing else that could stay."""
     if recipe.views.kind == "text":
         return with_text_backbone(recipe, backbone)[0]
-    return dataclasses.replace(recipe, backbone=BackboneConfig(name=backbone, split=recipe.backbone.split))
+    return dataclasses.replace(recipe, backbone=in_place_of(recipe.backbone, backbone))
 
 
 def _placed(encoder: str) -> str:

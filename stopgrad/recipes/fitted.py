@@ -26,6 +26,7 @@ PARTS = {
     "method.warmup_teacher_epochs": (3, "a third"),
 }
 PATCH = 16  # pixels; sides of local crops are multiples of it, which ViTs on patches of 16 and ResNets take
+SMALLEST_PATCH = 4  # pixels, of CPC's
 GROUP = 32  # images a batch norm of MoCo's sees; the papers: 256 over 8 GPUs
 
 
@@ -64,7 +65,11 @@ def of_size(recipe: Recipe, size: int, max_side: int) -> tuple[Recipe, dict[str,
     why = f"sides that are named, those of local crops, go with views.image_size, {size} instead of {before}"
     reasons = {"views.crops": why} if crops != views.crops else {}
     views, data = replace(views, image_size=size, crops=crops), replace(data, max_side=max_side)
-    return replace(recipe, views=views, data=data), reasons
+    recipe = replace(recipe, views=views, data=data)
+    if patches := patches_at(recipe.backbone.patches, size, before):
+        recipe = replace(recipe, backbone=replace(recipe.backbone, patches=patches))
+        reasons["backbone.patches"] = f"goes with views.image_size, {size} instead of {before}"
+    return recipe, reasons
 
 
 def crops_at(crops: tuple[CropConfig, ...], size: int, before: int) -> tuple[CropConfig, ...]:
@@ -72,6 +77,14 @@ def crops_at(crops: tuple[CropConfig, ...], size: int, before: int) -> tuple[Cro
     if size == before:
         return crops
     return tuple(replace(crop, size=_share(crop.size * size / before, size)) if crop.size else crop for crop in crops)
+
+
+def patches_at(patches: int, size: int, before: int) -> int:
+    """Side of a preset's patches, whose images have a side of `before` pixels, for `size`: even, 0 stays 0, and there
+    are no fewer rows."""
+    if not patches or size == before:
+        return patches
+    return max(SMALLEST_PATCH, 2 * int(patches * size / before / 2))
 
 
 def _share(side: float, size: int) -> int:
@@ -109,7 +122,7 @@ def with_backbone(
     """
     if recipe.views.kind == "text" or name.startswith(HUGGING_FACE):
         return with_text_backbone(recipe, name)
-    recipe = replace(recipe, backbone=BackboneConfig(name=name, split=recipe.backbone.split))
+    recipe = replace(recipe, backbone=in_place_of(recipe.backbone, name))
     if name != "tiny" or "scenes" not in presets:
         return recipe, {}
     small = presets["scenes"]()
@@ -119,6 +132,17 @@ def with_backbone(
     changed = [f"method.{key}" for key, value in after.items() if before[key] != value]
     keys = ("loop.batch_size", "optim.base_lr", *changed)
     return replace(recipe, method=small.method, optim=small.optim, loop=loop), dict.fromkeys(keys, why)
+
+
+def in_place_of(backbone: BackboneConfig, name: str) -> BackboneConfig:
+    """Another backbone that sees images as the one before did: split, or as patches, which want its norm (CPC).
+
+    Stem and width were the other's own; and how many of a ResNet's stages there are, for `tiny` has three.
+    """
+    if not backbone.patches:
+        return BackboneConfig(name=name, split=backbone.split)
+    seen = BackboneConfig(name=name, norm=backbone.norm, patches=backbone.patches)
+    return seen if name == "tiny" else replace(seen, stages=backbone.stages)
 
 
 def told(recipe: Recipe, chosen: Recipe, reasons: Mapping[str, str]) -> tuple[str, ...]:

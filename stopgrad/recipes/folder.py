@@ -19,10 +19,10 @@ import numpy as np
 
 from stopgrad.data import DataConfig
 from stopgrad.data.probe import Machine, Probe, this_machine
-from stopgrad.nn.config import BackboneConfig, Split
+from stopgrad.nn.config import BackboneConfig
 from stopgrad.recipe import Recipe
 from stopgrad.recipes.base import TINY_BATCH
-from stopgrad.recipes.fitted import crops_at, of_batch, of_length
+from stopgrad.recipes.fitted import crops_at, in_place_of, of_batch, of_length, patches_at
 from stopgrad.training.config import LoopConfig, WatchConfig
 from stopgrad.views.config import CropConfig, ViewsConfig
 from stopgrad.views.sensors import Sensor, geometric, only_colour
@@ -116,7 +116,7 @@ def folder(
         it.reasons["optim.base_lr"] = "with smaller heads: what tiny was measured with (docs/tiny.md)"
     else:
         it.reasons["optim.base_lr"] = f"as {preset.method.name}/{by_size}"
-    _, seen = looks.of_images(f"{preset.method.name}/folder")
+    (_, of_heads), (_, seen) = (of.of_images(f"{preset.method.name}/folder") for of in (preset, looks))
     crops = crops_at(seen.crops, size, seen.image_size)
     batch = _batch(it, usable, size, name, sum(((crop.size or size) / size) ** 2 for crop in crops))
     epochs = _epochs(it, usable, batch, size, name)
@@ -130,7 +130,7 @@ def folder(
             sensors=it.given.get("data.sensors", ()),
         ),
         views=_statistics(it, _views(it, crops, size, f"{preset.method.name}/{by_size}", channels, depth), looks),
-        backbone=BackboneConfig(name=name, split=_split(it, looks.backbone.split)),
+        backbone=_seen_as(it, in_place_of(preset.backbone, name), size, of_heads.image_size),
         optim=preset.optim,
         loop=LoopConfig(
             epochs=preset.loop.epochs,
@@ -283,13 +283,13 @@ def _sensors(it: _Choice) -> tuple[Sensor, ...]:
     return DataConfig(sensors=it.given.get("data.sensors", ())).scene_sensors()
 
 
-def _split(it: _Choice, usual: Split) -> Split:
-    """A backbone for each sensor, where the preset splits the one picture it has."""
+def _seen_as(it: _Choice, backbone: BackboneConfig, size: int, before: int) -> BackboneConfig:
+    """A backbone for each sensor, where the preset splits the one picture it has; its patches at this size."""
     sensors = _sensors(it)
-    if usual == "none" or len(sensors) < 2:
-        return usual
+    if backbone.split == "none" or len(sensors) < 2:
+        return replace(backbone, patches=patches_at(backbone.patches, size, before))
     it.reasons["backbone.split"] = "a backbone for each of data.sensors"
-    return "sensors_lab" if sensors[0].what == "rgb" else "sensors"
+    return replace(backbone, split="sensors_lab" if sensors[0].what == "rgb" else "sensors")
 
 
 def _colourless(crop: CropConfig) -> CropConfig:

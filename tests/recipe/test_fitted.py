@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stopgrad.assemble.api import Options, choose, compose
+from stopgrad.assemble.build import build_method
 from stopgrad.contracts import ConfigError
 from stopgrad.data.probe import Machine, Probe
 from stopgrad.methods import METHODS
@@ -17,7 +18,7 @@ from stopgrad.recipe.text import dump
 from stopgrad.recipe.typed import plain
 from stopgrad.recipes import FOLDER, PRESETS, RECIPES
 from stopgrad.recipes import folder as folders
-from stopgrad.recipes.fitted import crops_at, of_batch, of_length, told
+from stopgrad.recipes.fitted import crops_at, of_batch, of_length, patches_at, told
 
 LAPTOP = Machine(cores=2, memory=16 * 10**9)
 SERVER = Machine(cores=32, memory=256 * 10**9, gpu="NVIDIA H200", gpu_memory=140 * 10**9)
@@ -237,3 +238,30 @@ def test_memory_is_counted_by_the_crops_there_are() -> None:
 
 def test_a_method_knows_how_long_it_is_trained() -> None:
     assert RECIPES["swav/cifar10"]().known().epochs == 1_000
+
+
+@pytest.mark.parametrize("short", [32, 96])
+@pytest.mark.parametrize("method", [method for method in METHODS if "cifar10" in PRESETS[method]])
+def test_what_is_chosen_for_a_folder_can_be_built(method: str, short: int) -> None:
+    recipe, _ = folder(method, 400, short, LAPTOP)
+    assert recipe.backbone.name == "tiny"
+    assert build_method(recipe, images=360).backbone is not None
+
+
+@pytest.mark.parametrize(("preset", "backbone"), [("scenes", "resnet18"), ("cifar10", "tiny")])
+@pytest.mark.parametrize("method", [method for method in METHODS if "cifar10" in PRESETS[method]])
+def test_every_preset_can_be_built_with_another_backbone(method: str, preset: str, backbone: str) -> None:
+    recipe = compose(f"{method}/{preset}", Options(backbone=backbone))
+    assert recipe.backbone.name == backbone
+    assert build_method(recipe, images=4_000).backbone is not None
+
+
+def test_patches_keep_their_rows_at_every_size() -> None:
+    for patches, before in ((8, 32), (10, 30), (64, 256)):
+        rows = before // (patches // 2) - 1
+        for size in range(before, 10 * before):
+            side = patches_at(patches, size, before)
+            assert side % 2 == 0
+            assert size // (side // 2) - 1 >= rows
+    assert patches_at(0, 96, 32) == 0
+    assert patches_at(8, 8, 32) == 4
