@@ -111,6 +111,8 @@ def cpc(backbone: nn.Module, config: CPCConfig, known: Known) -> Predictive:
             f"cpc predicts patches or frames, and backbone.name={known.backbone} sees the whole image at once; type "
             "--set backbone.patches=8 backbone.norm=layer (images), or use cpc_audio or cpc_text"
         )
-    if isinstance(backbone, Patches | AudioTrunk):  # of text nobody knows it before the first step
+    if isinstance(backbone, Patches | AudioTrunk):
         method.check_length(backbone.length(known.crops[0]))
+    elif known.kind == "text":  # of several sentences nobody knows it before the first step
+        method.check_length(known.crops[0])
     return method

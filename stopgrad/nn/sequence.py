@@ -39,6 +39,8 @@ def samples_for(count: int) -> int:
 class SequenceTrunk(nn.Module, ABC):
     """Latents of each step and the GRU's context: [B, ...] -> [B, dim], the mean of the context over time."""
 
+    padded = False  # whether sequences of a batch differ in length, `there` says how
+
     def __init__(self, width: int, context: int) -> None:
         super().__init__()
         self.width = width  # of a latent
@@ -52,6 +54,10 @@ class SequenceTrunk(nn.Module, ABC):
     @abstractmethod
     def in_words(self, needed: int) -> tuple[str, str]:
         """What a step is called, and what gives a sequence `needed` of them."""
+
+    def there(self, x: Tensor) -> Tensor | None:
+        """x: [B, ...] -> bool, [B, T]: which steps are no padding; None: all of them."""
+        return None
 
     def contexts(self, z: Tensor) -> Tensor:
         """z: [B, T, width] -> [B, T, dim], float32: what each step knows of itself and of those before it."""
@@ -116,20 +122,22 @@ class ChannelNorm(LayerNorm):
 
 
 class TextTrunk(SequenceTrunk):
-    """Sentences of token ids [B, S, L], or one [B, L] -> [B, dim].
+    """Sentences of token ids [B, S, L], as in the paper, or the tokens of one [B, L] -> [B, dim].
 
     A sentence is the mean over its tokens of an embedding, a convolution of 3 tokens and ReLU; the GRU reads sentence
-    by sentence. Token 0 fills up: a sentence of nothing else is no sentence and counts in no mean, but it stands in
-    the sequence, so text that is trained on should have none.
+    by sentence. Of one sentence each token is a step by itself, so that no latent knows of the token after it. Token 0
+    fills up: it counts in no mean, and what is made of nothing else is no step.
     """
+
+    padded = True
 
     def __init__(self, vocabulary: int, width: int, context: int) -> None:
         super().__init__(width, context)
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=NO_TOKEN)
         self.convolution = nn.Conv1d(width, width, 3, padding=1)
 
-    def latents(self, x: Tensor) -> Tensor:  # ids [B, S, L] or [B, L] -> [B, S, width]
-        ids = x.unsqueeze(1) if x.dim() == 2 else x
+    def latents(self, x: Tensor) -> Tensor:  # ids [B, S, L] or [B, S] -> [B, S, width]
+        ids = in_steps(x)
         tokens = self.embedding(ids.flatten(0, 1)).transpose(1, 2)  # [B * S, width, L]
         there = (ids.flatten(0, 1) != NO_TOKEN).unsqueeze(1)  # [B * S, 1, L]
         seen = F.relu(self.convolution(tokens)) * there
@@ -137,12 +145,19 @@ class TextTrunk(SequenceTrunk):
         return mean.reshape(*ids.shape[:2], self.width)
 
     def pooled(self, c: Tensor, x: Tensor) -> Tensor:
-        ids = x.unsqueeze(1) if x.dim() == 2 else x
-        there = (ids != NO_TOKEN).any(dim=2).unsqueeze(2)  # [B, S, 1]
+        there = self.there(x).unsqueeze(2)  # [B, S, 1]
         return (c * there).sum(dim=1) / there.sum(dim=1).clamp_min(1)
 
+    def there(self, x: Tensor) -> Tensor:
+        return (in_steps(x) != NO_TOKEN).any(dim=2)
+
     def in_words(self, needed: int) -> tuple[str, str]:
-        return "sentences", f"use texts of {needed} sentences or more"
+        return "tokens or sentences", f"--set views.length={needed} (tokens)"
+
+
+def in_steps(ids: Tensor) -> Tensor:
+    """Ids [B, S, L] as they are; of one sentence, [B, S], each token for itself, [B, S, 1]."""
+    return ids.unsqueeze(2) if ids.dim() == 2 else ids
 
 
 def sequence_trunk(config: BackboneConfig, channels: int, size: int) -> SequenceTrunk:

@@ -52,7 +52,13 @@ def _with_text(presets: dict[str, Preset]) -> dict[str, Preset]:
 
 PRESETS: dict[str, dict[str, Preset]] = {  # method -> its presets
     "instdisc": {**_three(instdisc), "small": instdisc.small},
-    "cpc": {**_three(cpc), "imagenet_v2": cpc.imagenet_v2, "audio": cpc.audio, "audio_small": cpc.audio_small},
+    "cpc": {
+        **_three(cpc),
+        "imagenet_v2": cpc.imagenet_v2,
+        "audio": cpc.audio,
+        "audio_small": cpc.audio_small,
+        ON_TEXT: cpc.text,
+    },
     "invaspread": _three(invaspread),
     "cmc": {**_three(cmc), "sensors": cmc_sensors.sensors, "scenes_sensors": cmc_sensors.scenes_sensors},
     "moco_v1": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stopgrad.data.audio import AudioDataConfig
+from stopgrad.data.texts import TextDataConfig
 from stopgrad.methods.cpc import CPCConfig
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.optim.config import OptimConfig
@@ -13,12 +14,14 @@ from stopgrad.recipes.base import SMALL_CROPS, TINY_BATCH, on_cifar10, on_imagen
 from stopgrad.training.config import LoopConfig
 from stopgrad.views.audio_config import AudioViewsConfig
 from stopgrad.views.config import CropConfig, ViewsConfig
+from stopgrad.views.text_config import TextViewsConfig
 
 # Section 3.2: the shorter side of a photograph of 4:3 to 300, a square of 256 from anywhere, a flip, no colour.
 CROP = CropConfig(scale=(0.55, 0.55), ratio=(1.0, 1.0), jitter=0.0, grayscale=1.0, blur=0.0)
 # rschwarz15/CPCV2-PyTorch: 30 of 32 pixels. It pads by 2 before, which is left out.
 CIFAR_CROP = CropConfig(scale=(0.88, 0.88), ratio=(1.0, 1.0), jitter=0.0, grayscale=0.0, blur=0.0)
 
+TEXT_WIDTH = 128  # of ours; the paper: 2400
 AUDIO_BATCH = 64  # section 3.1: 8 GPUs of 8
 
 
@@ -123,6 +126,22 @@ def audio_small() -> Recipe:
     steps of 20 ms ahead, which is as far as the paper looks. Rate and length are a guess; nobody has measured it."""
     return _of_audio(
         8_000, 4_000, CPCConfig(steps=6, drawn=64), width=128, context=128, optim=adam(1e-3, AUDIO_BATCH), epochs=30
+    )
+
+
+def text() -> Recipe:
+    """Sentences, token by token: the captions of the embedded scenes, or --data captions.csv. A first guess.
+
+    Three steps ahead as in section 3.3, where the steps are sentences; a word in ten is left out, else a sentence is
+    always the same.
+    """
+    return Recipe(
+        method=CPCConfig(steps=3, drawn=128),
+        data=TextDataConfig(),
+        views=TextViewsConfig(views=1, synonyms=0.0, swap=0.0, dropout=0.0),
+        backbone=BackboneConfig(name="cpc_text", width=TEXT_WIDTH, context=TEXT_WIDTH),
+        optim=adam(1e-3, TINY_BATCH),
+        loop=LoopConfig(epochs=15, batch_size=TINY_BATCH),
     )
 
 

@@ -30,8 +30,8 @@ def with_text_backbone(recipe: Recipe, name: str) -> tuple[Recipe, dict[str, str
         return _hugging_face(recipe, expanded(name.removeprefix(HUGGING_FACE)).absolute())
     if name in OWN_TEXTS:
         return replace(recipe, backbone=small_text(name)), {}
-    if name.startswith("cpc_text"):
-        return replace(recipe, backbone=BackboneConfig(name=name)), {}
+    if name == "cpc_text":
+        return replace(recipe, backbone=BackboneConfig(name=name, width=WIDTH, context=WIDTH)), {}
     needed = ", ".join((*OWN_TEXTS, f"{HUGGING_FACE}/folder"))
     raise ConfigError(f"--backbone {name} is none of text; use one of {needed}")
 

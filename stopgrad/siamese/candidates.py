@@ -31,6 +31,7 @@ class Pool:
     own: Tensor  # [B, N], bool: the sequence itself
     allowed: Tensor  # [B, N], bool
     index: Tensor  # [B]
+    there: Tensor | None  # [N, M], bool: what is no padding; None: all of it
 
 
 class Candidates(nn.Module):
@@ -61,8 +62,11 @@ class Candidates(nn.Module):
             )
         self.groups.copy_(groups)
 
-    def pool(self, z: Tensor, index: Tensor) -> Pool:
-        """z: [B, M, D], this process's latents.  index: [B]. Raises ConfigError where there is nothing to tell from."""
+    def pool(self, z: Tensor, index: Tensor, there: Tensor | None = None) -> Pool:
+        """z: [B, M, D], this process's latents.  index: [B].  there: [B, M], bool, what is no padding; None: all of it.
+
+        Raises ConfigError where there is nothing to tell from.
+        """
         latents = dist.gather(widen(z))  # widened first: the gradient is summed over processes
         first, count = dist.rank() * len(z), len(latents)
         if count < 2 and self.whence in WITHOUT_OWN:
@@ -71,7 +75,8 @@ class Candidates(nn.Module):
                 "more, or --set method.negatives=batch"
             )
         own = torch.arange(first, first + len(z), device=z.device)[:, None] == torch.arange(count, device=z.device)
-        return Pool(latents, own, self._allowed(own, index), index)
+        of_all = None if there is None else dist.gather(there.to(torch.uint8)) > 0
+        return Pool(latents, own, self._allowed(own, index), index, of_all)
 
     def _allowed(self, own: Tensor, index: Tensor) -> Tensor:
         if self.whence == "batch":
@@ -94,27 +99,41 @@ class Candidates(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """predicted, target: [B, A, D].  places: [A], each target's in its sequence.  draw: other numbers, other draws.
 
-        Returns the loss and the share of targets that are found, means over this process's anchors.
+        Returns the loss and the share of targets that are found, means over this process's anchors; where some targets
+        are padding, over those of all processes that are not, so that the mean over processes is that.
         """
         count = pool.latents.shape[1]
+        weights = None
+        if pool.there is not None:
+            kept = pool.there[:, places]  # [N, A]
+            processes = len(kept) // len(predicted)
+            mine = kept[dist.rank() * len(predicted) :][: len(predicted)].to(pool.latents.dtype)  # [B, A]
+            weights = mine * processes / kept.sum().clamp_min(1)
         if not self.drawn:
             at = places[:, None] == torch.arange(count, device=places.device)  # [A, M]
             is_target = pool.own[:, None, :, None] & at[None, :, None, :]  # [B, A, N, M]
-            refused = (is_target | ~pool.allowed[:, None, :, None]).flatten(2)
-            return predictive_info_nce(predicted, target, pool.latents.flatten(0, 1), refused)
+            refused = is_target | ~pool.allowed[:, None, :, None]
+            if pool.there is not None:
+                refused = refused | ~pool.there
+            return predictive_info_nce(predicted, target, pool.latents.flatten(0, 1), refused.flatten(2), weights)
         sequence, place = self.draws(pool, clock, draw)
         # an embedding's look-up, not an index: its backward adds up in a fixed order, and fast
         drawn = F.embedding(sequence * count + place, pool.latents.flatten(0, 1))  # [B, n, D]
         from_own = pool.own.gather(1, sequence)  # [B, n]
         is_target = from_own[:, None, :] & (place[:, None, :] == places[None, :, None])  # [B, A, n]
         nothing = ~pool.allowed.any(dim=1)[:, None, None]
-        return predictive_info_nce(predicted, target, drawn, is_target | nothing)
+        return predictive_info_nce(predicted, target, drawn, is_target | nothing, weights)
 
     def draws(self, pool: Pool, clock: Clock, draw: int) -> tuple[Tensor, Tensor]:
-        """[B, n] each: sequences of the pool that are allowed, and places in them."""
+        """[B, n] each: sequences of the pool that are allowed, and places in them that are no padding."""
         count = pool.latents.shape[1]
         words = rng.bits(rng.NEGATIVES, clock.seed, clock.step, pool.index.cpu().numpy(), self.drawn, view=draw)
         word = torch.from_numpy(words.astype(np.int64)).to(pool.index.device)  # below 2**32
+        if pool.there is not None:
+            from_any = (pool.allowed.unsqueeze(2) & pool.there).flatten(1)  # [B, N * M]
+            order = torch.argsort((~from_any).to(torch.uint8), dim=1, stable=True)
+            at = order.gather(1, (word * from_any.sum(dim=1)[:, None]) >> 32)  # [B, n]
+            return at // count, at % count
         number = (word * (pool.allowed.sum(dim=1) * count)[:, None]) >> 32  # [B, n], among what is allowed
         order = torch.argsort((~pool.allowed).to(torch.uint8), dim=1, stable=True)  # [B, N], the allowed ones first
         return order.gather(1, number // count), number % count

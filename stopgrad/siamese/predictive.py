@@ -63,10 +63,15 @@ class Predictive(Method):
     def in_words(self, needed: int) -> tuple[str, str]:
         """What a step is called, and what gives a view `needed` of them."""
 
+    def there(self, x: Tensor, z: Tensor) -> Tensor | None:
+        """x: a view, and its latents z: [B, T, P, D] -> bool, [B, T, P]: what is no padding; None: all of it."""
+        return None
+
     def forward(self, views: Views, clock: Clock) -> Output:
         z = self.latents(views.crops[0], views.index, clock)
         self.check_length(z.shape[1])
-        pool = self.candidates.pool(z.flatten(1, 2), views.index)
+        there = self.there(views.crops[0], z)  # [B, T, P]
+        pool = self.candidates.pool(z.flatten(1, 2), views.index, None if there is None else there.flatten(1))
         place = torch.arange(z.shape[1] * z.shape[2], device=z.device).reshape(z.shape[1:3])
         results = []
         for direction, predictors in enumerate(cast(Iterable[nn.ModuleList], self.predictors)):
@@ -80,7 +85,7 @@ class Predictive(Method):
                 results.append(self.candidates(p, later, at, pool, clock, direction * self.steps + k))
         losses, found = zip(*results)
         logs = {"accuracy": torch.stack(found).mean()}
-        return Output(loss=torch.stack(losses).mean(), embedding=watched(z.detach()), logs=logs)
+        return Output(loss=torch.stack(losses).mean(), embedding=watched(z.detach(), there), logs=logs)
 
     def check_length(self, length: int) -> None:
         """Raises ConfigError where a view of so many steps has none from which the furthest can be predicted."""
@@ -96,7 +101,7 @@ class Predictive(Method):
 
     def embed(self, crop: Tensor) -> tuple[Tensor, Tensor]:
         z = self.latents(crop)
-        return self.features(crop, z), watched(z)
+        return self.features(crop, z), watched(z, self.there(crop, z))
 
     def set_groups(self, groups: Tensor) -> None:
         """groups: [images], which samples are alike (of one speaker), read by negatives=same_group and its kin."""
@@ -115,17 +120,23 @@ class Predictive(Method):
         }
 
 
-def watched(z: Tensor) -> Tensor:
+def watched(z: Tensor, there: Tensor | None = None) -> Tensor:
     """z: [B, T, P, D] -> [B, D], what the monitor looks at: mean latents, without what those of the batch have in
-    common. The loss does not see that part, which adds the same to every score of an anchor, and it may grow."""
-    mean = widen(z).mean(dim=(1, 2))
+    common. The loss does not see that part, which adds the same to every score of an anchor, and it may grow.
+    there: [B, T, P], what is no padding."""
+    if there is None:
+        mean = widen(z).mean(dim=(1, 2))
+    else:
+        share = there.unsqueeze(3)  # [B, T, P, 1]
+        mean = (widen(z) * share).sum(dim=(1, 2)) / share.sum(dim=(1, 2)).clamp_min(1)
     return mean - mean.mean(dim=0)
 
 
 class OverTime(Predictive):
     """Of a sequence, frame by frame or sentence by sentence; the context is the backbone's and is kept.
 
-    Every step ahead is predicted from the same frames, those that have all of them.
+    Every step ahead is predicted from the same frames, those that have all of them; where sequences differ in length,
+    from every frame that has it.
     """
 
     backbone: SequenceTrunk
@@ -137,7 +148,11 @@ class OverTime(Predictive):
         return self.backbone.contexts(z.squeeze(2)).unsqueeze(2)
 
     def anchors(self, length: int, ahead: int) -> int:
-        return length - self.steps - self.skip
+        return length - self.skip - (ahead if self.backbone.padded else self.steps)
+
+    def there(self, x: Tensor, z: Tensor) -> Tensor | None:
+        found = self.backbone.there(x)
+        return None if found is None else found.unsqueeze(2)
 
     def features(self, x: Tensor, z: Tensor) -> Tensor:
         return self.backbone.pooled(self.backbone.contexts(z.squeeze(2)), x)

@@ -205,7 +205,8 @@ def test_every_method_that_compares_views_has_a_preset_for_text() -> None:
     with_text = {name.partition("/")[0] for name in RECIPES if name.endswith("/text")}
     assert with_text == {name for name in METHODS if "text" in PRESETS[name]}
     assert {"simclr", "simsiam", "byol", "moco_v2", "moco_v3", "barlow_twins", "vicreg", "swav", "dino"} <= with_text
-    assert not {"cmc", "cpc", "clip"} & with_text
+    assert "cpc" in with_text
+    assert not {"cmc", "clip"} & with_text
     for name in with_text:
         recipe = recipe_named(f"{name}/text")
         assert recipe.views.kind == "text"

@@ -54,7 +54,7 @@ def close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> Non
 @pytest.mark.parametrize("case", CASES)
 def test_losses_gradients_and_state_equal_those_of_one_process(answers: Answers, case: str) -> None:
     one = answers[0][1][case]["one"]
-    assert all(len(gradients) > 10 for gradients in one["gradients"])
+    assert all(len(gradients) > 8 for gradients in one["gradients"])
     for rank in range(2):
         two = answers[rank][1][case]["two"]
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-9)

@@ -36,6 +36,17 @@ CASES: dict[str, dict[str, Any]] = {
     "unigrad without its slow copy": {"target": "stop_gradient"},
     "directpred, trained in between": {"every": 2},
     "clip by the sigmoid": {"loss": "sigmoid"},
+    "cpc of all candidates": {"drawn": 0},
+    "cpc from four sides": {"directions": 4, "steps": 1, "skip": 1},
+    "cpc among other sequences": {"drawn": 0, "negatives": "other_sequences"},
+    "cpc among its own": {"drawn": 0, "negatives": "own_sequence"},
+    "cpc in a group": {"drawn": 0, "negatives": "same_group"},
+    "cpc among others of a group": {"drawn": 0, "negatives": "same_group_others"},
+    "cpc of sentences": {"sentences": True},
+    "cpc of sentences, all candidates": {"sentences": True, "drawn": 0},
+    "simclr_v2 with a queue that wraps": {"queue_size": 40},
+    "simclr_v2 with a slow copy alone": {"queue_size": 0, "momentum": 0.999},
+    "simclr_v2, both directions": {"directions": "sum"},
 }
 STEPS, B = 2, 12
 
@@ -53,7 +64,7 @@ def trained(method: Method, parallel: nn.Module, case: str, part: slice) -> dict
     optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
     out: dict[str, Any] = {"loss": [], "gradients": []}
     for step in range(STEPS):
-        views = batch(method_of(case), step, B, torch.float64)
+        views = batch(method_of(case), step, B, torch.float64, sentences=CASES[case].get("sentences", False))
         views = Views(tuple(crop[part] for crop in views.crops), views.index[part])
         clock = Clock(step, 10, 1, seed=1)  # an epoch a step: what is frozen in the first is trained in the second
         loss = parallel(views, clock).loss

@@ -49,27 +49,50 @@ def grid_trunk(size: int = 8) -> Patches:
     return Patches(Encoder(), 4, size)
 
 
-def oracle(method: Predictive, x: Tensor, index: Tensor, clock: Clock, groups: list[int] | None = None) -> Any:
-    """(loss, share of targets found) of one batch, by the weights of `method`."""
+class PaddedFrames(Frames):
+    """The same, where two samples of 0 are no frame."""
+
+    padded = True
+
+    def there(self, x: Tensor) -> Tensor:
+        return (x.unflatten(1, (-1, 2)) != 0).any(dim=2)
+
+
+def oracle(
+    method: Predictive,
+    x: Tensor,
+    index: Tensor,
+    clock: Clock,
+    groups: list[int] | None = None,
+    lengths: list[int] | None = None,
+) -> Any:
+    """(loss, share of targets found) of one batch, by the weights of `method`.  lengths: steps of each sequence, what
+    comes behind is padding."""
     w = dict(method.named_parameters())
     over_time = isinstance(method, OverTime)
     z = _frames(w, x) if over_time else _patches(w, x)  # a list of {place: latent}
     steps = 1 + max(t for t, _ in z[0])
+    places = list(z[0])
+    if lengths:
+        z = [{place: latent for place, latent in of.items() if place[0] < n} for of, n in zip(z, lengths)]
     losses, hits = [], []
     for direction in range(len(method.predictors)):
-        turn = {(t, p): _turned((t, p), steps, direction) for t, p in z[0]}  # place after turning -> place in z
+        turn = {(t, p): _turned((t, p), steps, direction) for t, p in places}  # place after turning -> place in z
         for k in range(1, method.steps + 1):
             weight = w[f"predictors.{direction}.{k - 1}.weight"]
             of_step: list[Any] = []
             for b in range(len(x)):
-                turned = {place: z[b][origin] for place, origin in turn.items()}
+                turned = {place: z[b][origin] for place, origin in turn.items() if origin in z[b]}
                 c = _gru(w, turned) if over_time else _rows(w, turned, direction, steps)
                 for (t, p), context in c.items():
-                    # over time every step ahead has the same anchors, over rows those that have a row there
-                    furthest = t + method.skip + (method.steps if over_time else k)
+                    # over time every step ahead has the same anchors; over rows, and where there is padding, those
+                    # that have a row or frame there
+                    furthest = t + method.skip + (method.steps if over_time and not lengths else k)
                     if furthest >= steps:
                         continue
                     predicted, target = weight @ context, (t + method.skip + k, p)
+                    if target not in turned:
+                        continue
                     own = predicted @ turned[target]
                     others = [
                         predicted @ z[j][place]

@@ -12,6 +12,7 @@ from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.recipe.typed import build
 from stopgrad.recipes import PRESETS
+from stopgrad.siamese.predictive import Predictive
 
 HEAD = {"layers": 2, "hidden": 12, "dim": 12}
 LINEAR = {"dim": 12}
@@ -36,6 +37,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "unigrad": {"projector": HEAD, "target_momentum": 0.9},
 }
 TRUNKS: dict[str, dict[str, Any]] = {"cpc": {"norm": "layer", "patches": 8}, "cmc": {"width": 16, "split": "lab"}}
+SENTENCES: dict[str, Any] = {"steps": 2, "drawn": 7}  # of cpc, token by token
 SIDE, IMAGES = 16, 24
 TEXT = VOCABULARY, LENGTH = 9, 6  # of what stands beside an image
 
@@ -50,26 +52,32 @@ def captioned(name: str) -> bool:
     return PRESETS[name]["scenes"]().views.kind == "captioned"
 
 
-def small(name: str, batch_size: int = 12, **changes: Any) -> Method:
-    """The method around a small `tiny`, the same weights each time."""
+def small(name: str, batch_size: int = 12, sentences: bool = False, **changes: Any) -> Method:
+    """The method around a small `tiny`, the same weights each time.  sentences: cpc of those instead of images."""
     builder, config = METHODS[name]
     torch.manual_seed(0)
-    trunk = BackboneConfig(**{"width": 8, **TRUNKS.get(name, {})})
-    backbone = build_backbone(trunk, 3, SIDE, seed=0)
+    if sentences:
+        trunk = BackboneConfig(name="cpc_text", width=8, context=6)
+        backbone = build_backbone(trunk, VOCABULARY, LENGTH, seed=0)
+    else:
+        trunk = BackboneConfig(**{"width": 8, **TRUNKS.get(name, {})})
+        backbone = build_backbone(trunk, 3, SIDE, seed=0)
     known = Known(
-        crops=(SIDE,) * crops_of(name),
+        crops=(LENGTH,) if sentences else (SIDE,) * crops_of(name),
         batch_size=batch_size,
         accumulate=1,
-        backbone="tiny",
+        backbone=trunk.name,
         split=trunk.split,
-        kind="captioned" if captioned(name) else "image",
+        kind="text" if sentences else "captioned" if captioned(name) else "image",
         text=TEXT if captioned(name) else None,
         seed=1,
         images=IMAGES,
     )
-    settings = build(config, {"name": name, **SMALL[name], **changes}, "method")
+    settings = build(config, {"name": name, **(SENTENCES if sentences else SMALL[name]), **changes}, "method")
     settings.check(known)
     method: Method = builder(backbone, settings, known)
+    if isinstance(method, Predictive) and settings.grouped:
+        method.set_groups(torch.arange(IMAGES) % 3)
     for module in method.modules():  # the zero scale would hide what stands before it
         if isinstance(module, _BatchNorm) and module.affine:
             with torch.no_grad():
@@ -77,9 +85,16 @@ def small(name: str, batch_size: int = 12, **changes: Any) -> Method:
     return method
 
 
-def batch(name: str, step: int = 0, b: int = 12, dtype: torch.dtype = torch.float32) -> Views:
-    """Views of `b` of the IMAGES, others each step."""
+def batch(
+    name: str, step: int = 0, b: int = 12, dtype: torch.dtype = torch.float32, *, sentences: bool = False
+) -> Views:
+    """Views of `b` of the IMAGES, others each step.  sentences: token ids of sentences of several lengths instead."""
     generator = torch.Generator().manual_seed(step)
+    if sentences:
+        ids = torch.randint(1, VOCABULARY, (b, LENGTH), generator=generator)
+        lengths = torch.randint(2, LENGTH + 1, (b, 1), generator=generator)
+        ids = ids.where(torch.arange(LENGTH) < lengths, 0)
+        return Views((ids,), torch.randperm(IMAGES, generator=generator)[:b])
     crops = [torch.randn(b, 3, SIDE, SIDE, generator=generator, dtype=dtype) for _ in range(crops_of(name))]
     if captioned(name):
         crops[1] = torch.randint(1, VOCABULARY, (b, LENGTH), generator=generator)

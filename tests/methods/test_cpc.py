@@ -19,7 +19,7 @@ from stopgrad.recipes import cpc as presets
 from stopgrad.siamese.candidates import Candidates
 from stopgrad.siamese.patch_views import PatchViews
 from stopgrad.siamese.predictive import OverRows, Predictive
-from tests.methods.predictive_loops import Frames, grid_trunk, oracle
+from tests.methods.predictive_loops import Frames, PaddedFrames, grid_trunk, oracle
 from tests.methods.toy import clock, gradients
 
 B, T, IMAGES = 3, 6, 12
@@ -95,6 +95,35 @@ def test_loss_and_gradients_over_rows_are_the_papers(settings: dict[str, Any], d
 @pytest.mark.parametrize("negatives", ["other_sequences", "own_sequence", "same_group"])
 def test_negatives_over_rows_come_from_where_they_should(negatives: Whence) -> None:
     agrees(over_rows(negatives=negatives, drawn=4))
+
+
+@pytest.mark.parametrize("drawn", [0, 5])
+@pytest.mark.parametrize("negatives", WHENCE)
+def test_padding_is_predicted_by_nobody_and_is_no_negative(negatives: Whence, drawn: int) -> None:
+    config = CPCConfig(steps=2, negatives=negatives, drawn=drawn)
+    torch.manual_seed(5)
+    method = told(cpc(PaddedFrames(), config, known()), config).double()
+    views, lengths = batch(method), [6, 2, 4]
+    x = views.crops[0].clone()
+    for row, length in zip(x, lengths):
+        row[2 * length :] = 0
+    padded = Views((x,), views.index)
+    out = method(padded, clock())
+    loss, _ = oracle(method, x, views.index, clock(), groups_of(views), lengths)
+    assert out.loss.item() == pytest.approx(loss.item(), rel=1e-9)
+    ours, theirs = gradients(out.loss, method), gradients(loss, method)
+    for name, expected in theirs.items():
+        torch.testing.assert_close(ours[name], expected, rtol=1e-6, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
+    _, z = method.embed(x)
+    mean = torch.stack([of[:length, 0].mean(dim=0) for of, length in zip(method.latents(x), lengths)])
+    torch.testing.assert_close(z, mean - mean.mean(dim=0))
+
+
+def test_a_batch_of_padding_alone_costs_nothing() -> None:
+    config = CPCConfig(steps=2, drawn=5)
+    method = told(cpc(PaddedFrames(), config, known()), config).double()
+    out = method(Views((torch.zeros(B, 2 * T, dtype=torch.float64),), torch.arange(B)), clock())
+    assert out.loss.item() == 0
 
 
 def test_over_time_frames_can_be_left_out_too() -> None:
@@ -326,9 +355,31 @@ def test_text_is_predicted_sentence_by_sentence() -> None:
     h, _ = method.embed(ids)
     torch.testing.assert_close(h, trunk(ids))
     with pytest.raises(
-        ConfigError, match=r"needs 4 sentences at least, a view has 3; type --set method.steps=2, or use"
+        ConfigError, match=r"needs 4 tokens or sentences at least, a view has 3; type --set method.steps=2, or --set"
     ):
         method(Views((ids[:, :3],), torch.arange(4)), clock())
+
+
+def test_one_sentence_is_predicted_token_by_token() -> None:
+    trunk = build_backbone(BackboneConfig(name="cpc_text", width=8, context=6), 20, 9, seed=0)
+    of_text = known(9, backbone="cpc_text", kind="text")
+    method = cpc(trunk, CPCConfig(steps=3), of_text)
+    ids = torch.randint(1, 20, (4, 9))
+    for row, length in zip(ids, (9, 5, 3, 7)):
+        row[length:] = 0
+    views = Views((ids,), torch.arange(4))
+    loss = method(views, clock()).loss
+    longer = Views((torch.cat([ids, torch.zeros(4, 5, dtype=torch.long)], dim=1),), views.index)
+    torch.testing.assert_close(method(longer, clock()).loss, loss)
+    later = ids.clone()
+    later[0, 5:] = 19  # a token is in no latent but its own, and in no context before it
+    before, after = trunk.context(ids), trunk.context(later)
+    assert torch.equal(before[0, :5], after[0, :5])
+    assert not torch.equal(before[0, 5], after[0, 5])
+    with pytest.raises(
+        ConfigError, match=r"steps=9 needs 10 tokens or .*, a view has 9; .*steps=8, or --set views.len"
+    ):
+        cpc(trunk, CPCConfig(steps=9), of_text)
 
 
 @pytest.mark.parametrize("build", [over_time, over_rows])

@@ -108,7 +108,7 @@ def test_tokens_that_fill_a_sentence_up_change_nothing() -> None:
 
 
 def test_a_sentence_is_the_mean_of_its_tokens_by_hand() -> None:
-    trunk, ids = text().double(), torch.tensor([[3, 1, 4, 0]])
+    trunk, ids = text().double(), torch.tensor([[[3, 1, 4, 0]]])
     e, w, bias = trunk.embedding.weight, trunk.convolution.weight, trunk.convolution.bias
     assert bias is not None
     total = torch.zeros(8, dtype=torch.float64)
@@ -116,11 +116,18 @@ def test_a_sentence_is_the_mean_of_its_tokens_by_hand() -> None:
         y = bias.clone()
         for offset in (-1, 0, 1):
             if 0 <= i + offset < 4:
-                y = y + w[:, :, offset + 1] @ e[ids[0, i + offset]]
+                y = y + w[:, :, offset + 1] @ e[ids[0, 0, i + offset]]
         total = total + y.clamp_min(0)
     torch.testing.assert_close(trunk.latents(ids)[0, 0], total / 3)
     assert trunk(ids).shape == (1, 6)
-    assert torch.equal(trunk(ids), trunk(ids.unsqueeze(1)))
+
+
+def test_of_one_sentence_each_token_is_a_step_that_knows_of_no_other() -> None:
+    trunk, ids = text(), torch.tensor([[3, 1, 4, 0], [5, 9, 0, 0]])
+    assert trunk.latents(ids).shape == (2, 4, 8)
+    assert torch.equal(trunk.latents(ids)[0, 1], trunk.latents(torch.tensor([[7, 1, 7]]))[0, 1])
+    assert torch.equal(trunk.there(ids), ids != 0)
+    torch.testing.assert_close(trunk(ids)[1], trunk.context(ids)[1, :2].mean(dim=0))
 
 
 def test_the_seed_decides_the_weights() -> None:
