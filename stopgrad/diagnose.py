@@ -29,6 +29,7 @@ UNLEARNT = 0.6  # cosine of prediction and target, as a part of the cosine of th
 EARLY_STEPS, EARLY_EPOCHS = 60, 1  # until both are over only a collapse or a divergence can be told
 MOVED = 0.95  # of the images confused with another at the start; a rank has risen by as much
 PATIENCE_STEPS = 1000  # before this many steps features that have not moved yet are no sign: SimSiam starts slowly
+SAMPLES = {"audio": "sounds", "text": "texts"}  # what is said instead of images, by the kind of samples
 FEW_DISTINCT = 0.5  # share of held-out images that differ from each other
 FLAT_PIXELS = 1e-3  # std of normalised pixels over images, mean over pixels
 LUCK = 1e-3  # how seldom answers that know nothing may come so far above chance
@@ -72,7 +73,9 @@ def diagnose(history: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) ->
     while since > 0 and tokens[since - 1] == token:
         since -= 1
     cause, explanation, command = tell(token, history, recipe)
-    return Diagnosis(token, show(history), cause, explanation, command, int(history[since]["step"]))
+    many = SAMPLES.get(recipe.get("views", {}).get("kind", "image"), "images")
+    seen = tuple(line.replace("images", many) for line in show(history))
+    return Diagnosis(token, seen, cause, explanation.replace("images", many), command, int(history[since]["step"]))
 
 
 def verdict(line: Mapping[str, Any], start: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stopgrad import rng
 from stopgrad.contracts import Batch
 from stopgrad.data import Data
-from stopgrad.eval.gallery import framed
+from stopgrad.eval.sheets import framed
 from stopgrad.media import medium_of
 from stopgrad.recipe import Recipe
 

@@ -68,7 +68,11 @@ def same(one: Path, other: Path) -> bool:
 
 
 def found(path: Path, name: str) -> Found:
-    return read_run(RunDir(path), name, diagnose_run(path), plain(load_recipe(RunDir(path).recipe)))
+    from stopgrad.media import medium_of
+
+    recipe = load_recipe(RunDir(path).recipe)
+    medium = medium_of(recipe.views)
+    return read_run(RunDir(path), name, diagnose_run(path), plain(recipe), (medium.one, medium.many))
 
 
 def names(paths: Sequence[Path]) -> list[str]:

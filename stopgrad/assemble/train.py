@@ -184,8 +184,10 @@ def nobody(line: Mapping[str, Any]) -> None:
 
 def open_source(run: RunDir, recipe: Recipe, progress: Progress) -> Data:
     """The recipe's data; what is wrong with single files goes to bad_files.csv whether or not the run can start."""
+    medium = medium_of(recipe.views)
+    progress.many = medium.many
     try:
-        data = medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading)
+        data = medium.open(recipe.data, recipe.views, progress.reading)
     except DataError as error:
         if run.writes:
             write_bad_files(getattr(error, "bad", ()), run.bad_files)
@@ -290,6 +292,7 @@ def score(
     if preprocess.kind != recipe.views.kind:
         raise ConfigError(f"this encoder takes samples of kind {preprocess.kind}, the data is of {recipe.views.kind}")
     medium = medium_of(preprocess)
+    progress.many = medium.many
     views = medium.refitted(recipe.views, preprocess)
     other = other_beside(recipe.eval.baseline, preprocess)
     data = medium.open(medium.wanted(recipe.data, preprocess), views, progress.reading)

@@ -6,12 +6,12 @@ outliers. Labels are written down to be looked at and decide nothing but which i
 
     gallery/thumbs.jpg    square thumbnails, `columns` in a row, in the order of `images` of the index
     gallery/views.jpg     the sheet of views: a row an image, what the encoder sees first, then its views
+    gallery/sounds/N.wav  of sounds: the beginning of that at position N, for those that are shown by themselves
     gallery/gallery.json  the index, written last: positions in `images` stand for images everywhere
 """
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import warnings
@@ -25,20 +25,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from stopgrad import rng
-from stopgrad.contracts import Batch, DataError, Images
+from stopgrad.contracts import DataError
 from stopgrad.data.captioned import CAPTION, Part
 from stopgrad.data.duplicates import looks, near_groups
 from stopgrad.eval.extract import frozen
 from stopgrad.eval.pairs import captions_found
+from stopgrad.eval.players import wavs
 from stopgrad.eval.search import nearest
+from stopgrad.eval.sheets import COLUMNS, by_sensor, jpeg, stretch_for, thumbnails, view_sheet
 from stopgrad.media import AnyPreprocess, AnyViews, medium_of
 from stopgrad.rundir import write_bytes
 from stopgrad.views.captioned_config import CaptionedPreprocess
-from stopgrad.views.sensors import as_picture, sensors_of, slices
 
 if TYPE_CHECKING:
     from stopgrad.data import Data
@@ -50,29 +50,10 @@ EXAMPLES = 8  # images whose neighbours are laid out
 OUTLIERS = 12
 GROUPS, GROUP_SIZE = 12, 6  # near-duplicates that are shown; how many there are is counted
 SIDE = 64  # pixels of a thumbnail, at most
-COLUMNS = 40
-SHEET_BYTES = 3_600_000  # of thumbs.jpg: base64 makes 4.8 MB of it
-SHEET_SIDE, SHEET_IMAGES, SHEET_VIEWS = 96, 6, 8
 TEXT = 300  # characters of a text that are kept
 OF_IMAGES = ("image", "captioned")  # kinds of samples whose pictures are images
 PACMAP_FROM = 500  # images; of fewer, a map that bends space shows mostly itself
 BATCH = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """How values of 0 to 1 become what a screen shows: the channels taken, and what is black and what is white."""
-
-    channels: tuple[int, ...]
-    low: NDArray[np.float32]  # [3 or 1]
-    high: NDArray[np.float32]
-    told: str  # "" where the pixels are shown as they are
-
-    def __call__(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """[..., C] -> [..., 3]"""
-        picked = (values[..., list(self.channels)].astype(np.float32) - self.low) / (self.high - self.low)
-        shown = np.rint(picked.clip(0, 1) * 255).astype(np.uint8)
-        return np.repeat(shown, 3, axis=-1) if len(self.channels) == 1 else shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +99,10 @@ def write_gallery(
     points, how, why = project(pool.features[:shown], seed)
     sheet, columns, view_note = view_sheet(data.test, views, preprocess, stretch, seed, torch.device(device))
     labels = [label_of(data, pool, i) for i in listed]
+    chosen = examples(labels[:shown])
+    alone = [*chosen, *(int(j) for i in chosen for j in found[i]), *(place[i] for i in extra)]
+    medium = medium_of(preprocess)
+    sounds = wavs((at, medium.heard(sample_of(data, pool, listed[at]), preprocess)) for at in dict.fromkeys(alone))
     index = {
         "format": FORMAT,
         "data": data.name,
@@ -139,8 +124,9 @@ def write_gallery(
         "views": {"file": "views.jpg", "rows": len(sheet), "columns": columns, "told": view_note},
         "map": {"method": how, "told": why, "points": points.round(4).tolist()},
         "neighbours": {"index": found.tolist(), "similarity": near.numpy().astype(np.float64).round(3).tolist()},
-        "examples": examples(labels[:shown]),
-        "captions": said_of_examples(pool, data, preprocess, text, examples(labels[:shown]), torch.device(device)),
+        "examples": chosen,
+        "sounds": sorted(sounds),
+        "captions": said_of_examples(pool, data, preprocess, text, chosen, torch.device(device)),
         "duplicates": {
             "rule": "by their looks, not by the features" if by_looks else "the same, as the encoder sees them",
             "groups": [[place[i] for i in group[:GROUP_SIZE]] for group in groups[:GROUPS]],
@@ -152,6 +138,8 @@ def write_gallery(
         "facts": dict(facts or {}),
     }
     write_bytes(folder / "thumbs.jpg", thumbnails(stretch(pool.small[listed])))
+    for at, sound in sounds.items():
+        write_bytes(folder / "sounds" / f"{at}.wav", sound)
     write_bytes(folder / "views.jpg", jpeg(np.concatenate([np.concatenate(row, axis=1) for row in sheet]), 88))
     write_bytes(folder / "gallery.json", (json.dumps(index, separators=(",", ":"), allow_nan=False) + "\n").encode())
 
@@ -177,19 +165,6 @@ def look(
         raise DataError("gallery: the features are not finite, so the encoder's training diverged; nothing to show")
     split = ["test"] * len(test) + ["train"] * len(train)
     return Pool(split, np.concatenate([test, train]), F.normalize(vectors.float(), dim=1), np.concatenate(small))
-
-
-def stretch_for(small: NDArray[Any], deep: bool) -> Stretch:
-    """As they are for 8-bit gray and colour; else the first three channels (two: the first), 1st to 99th percentile."""
-    count = small.shape[-1]
-    channels = (0, 1, 2) if count >= 3 else (0,)
-    if count in (1, 3) and not deep:
-        return Stretch(channels, np.zeros(len(channels), np.float32), np.ones(len(channels), np.float32), "")
-    values = small.reshape(-1, count)[:, list(channels)].astype(np.float32)
-    low, high = np.percentile(values, (1, 99), axis=0).astype(np.float32)
-    part = "channels 1 to 3 as red, green and blue" if len(channels) == 3 else "channel 1 as gray"
-    told = f"pictures show {part}, stretched from the 1st to the 99th percentile of all images"
-    return Stretch(channels, low, np.maximum(high, low + 1e-4), told)
 
 
 def neighbours(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -290,81 +265,6 @@ def pca(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return out
 
 
-def view_sheet(
-    images: Images, views: AnyViews, preprocess: AnyPreprocess, stretch: Stretch, seed: int, device: torch.device
-) -> tuple[list[list[NDArray[np.uint8]]], list[str], str]:
-    """(tiles by row, what each column is, a note): the test transform of some images, then views as training has them.
-
-    Two views an image are drawn twice, so that one sees how much they vary.
-    """
-    chosen = rng.permutation(len(images), seed, 2, rng.EVAL)[:SHEET_IMAGES]
-    samples = images.take(chosen)
-    medium = medium_of(preprocess)
-    maker = medium.maker(views, preprocess, seed, device, 1)
-    try:
-        epochs = (0, 1) if len(views.sides) <= SHEET_VIEWS // 2 else (0,)
-        crops = [crop for epoch in epochs for crop in maker(Batch(samples, chosen, epoch=epoch)).crops]
-    finally:
-        maker.close()
-    columns = [f"view {1 + i % len(views.sides)}" for i in range(len(crops))][:SHEET_VIEWS]
-    tiles = [medium.clean(samples, preprocess), *(crop.cpu() for crop in crops[:SHEET_VIEWS])]
-    shown = [medium.pictures(tile, preprocess, SHEET_SIDE).permute(0, 2, 3, 1).numpy() for tile in tiles]
-    apart = [by_sensor(seen, preprocess) for seen in shown]  # of each tile, (sensor, [R, S, S, 1 or 3])
-    names = [name for name, _ in apart[0] if name]
-    if names:
-        stretches = [stretch_for(seen, name not in unstretched(preprocess)) for name, seen in apart[0]]
-    else:
-        stretches = [stretch]
-    pictures = [[how(seen) for how, (_, seen) in zip(stretches, tile)] for tile in apart]  # [tile][sensor]
-    rows = [
-        [framed(tile[sensor][row]) for tile in pictures]
-        for row in range(len(chosen))
-        for sensor in range(len(stretches))
-    ]
-    hidden = len(crops) - len(columns)
-    notes = [f"rows of an image: {', '.join(names)}"] * bool(names)
-    notes += [f"{hidden} further views are not shown"] * bool(hidden)
-    return rows, ["as the encoder sees it", *columns], "; ".join(notes)
-
-
-def by_sensor(seen: NDArray[np.float32], preprocess: AnyPreprocess) -> list[tuple[str, NDArray[np.float32]]]:
-    """[B, S, S, C] as pictures, [B, S, S, 1 to 3]: of each sensor with its name, of all others one without."""
-    sensors = sensors_of(preprocess)
-    if not sensors:
-        return [("", seen[..., :3])]
-    return [(sensor.name, as_picture(sensor, seen[..., part])) for sensor, part in zip(sensors, slices(sensors))]
-
-
-def unstretched(preprocess: AnyPreprocess) -> list[str]:
-    """Sensors whose values are looked at as they are: colours, normals and labels."""
-    return [sensor.name for sensor in sensors_of(preprocess) if sensor.what not in ("gray", "bands")]
-
-
-def framed(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A gap of white around a tile."""
-    return np.pad(tile, ((3, 3), (3, 3), (0, 0)), constant_values=255)
-
-
-def thumbnails(pictures: NDArray[np.uint8]) -> bytes:
-    """[N, S, S, 3] -> one JPEG of COLUMNS a row, below SHEET_BYTES."""
-    count, side = pictures.shape[:2]
-    rows = -(-count // COLUMNS)
-    sheet = np.full((rows * COLUMNS, side, side, 3), 128, np.uint8)
-    sheet[:count] = pictures
-    whole = sheet.reshape(rows, COLUMNS, side, side, 3).swapaxes(1, 2).reshape(rows * side, COLUMNS * side, 3)
-    for quality in (82, 70, 55, 40, 25, 10):
-        data = jpeg(whole, quality)
-        if len(data) <= SHEET_BYTES:
-            break
-    return data
-
-
-def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "JPEG", quality=quality, optimize=True)
-    return out.getvalue()
-
-
 def name_of(data: Data, pool: Pool, at: int) -> str:
     images = data.test if pool.split[at] == "test" else data.train
     return images.name(int(pool.index[at]))
@@ -375,10 +275,13 @@ def label_of(data: Data, pool: Pool, at: int) -> int | None:
     return None if labels is None else int(labels[pool.index[at]])
 
 
+def sample_of(data: Data, pool: Pool, at: int) -> NDArray[Any]:
+    return (data.test if pool.split[at] == "test" else data.train)[int(pool.index[at])]
+
+
 def said_of(data: Data, pool: Pool, at: int, preprocess: AnyPreprocess) -> dict[str, str]:
     """What a sample says, where it is a text: its beginning."""
-    samples = data.test if pool.split[at] == "test" else data.train
-    said = medium_of(preprocess).said(samples[int(pool.index[at])])
+    said = medium_of(preprocess).said(sample_of(data, pool, at))
     return {"text": said[:TEXT]} if said else {}
 
 

@@ -75,6 +75,6 @@ def run(encoded: Encoded, task: Task) -> list[Result]:
     for position, k in enumerate(config.k):
         name = "knn_top1" if position == 0 else f"knn_top1_k{k}"
         clamped = f" (the bank has {n}: k={n})" if k > n else ""
-        how = f"kNN, cosine, k={k}{clamped}, temperature={config.temperature:g}, bank: all {n} training images"
+        how = f"kNN, cosine, k={k}{clamped}, temperature={config.temperature:g}, bank: all {n} training {task.many}"
         results.append(task.result(name, percent(predictions[k], task.query_labels), len(queries), how))
     return results

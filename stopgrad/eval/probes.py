@@ -91,14 +91,14 @@ def lbfgs_head(x: Tensor, y: Labels, seed: int) -> tuple[Head, str]:
     held = rng.permutation(len(y), seed, 1, rng.EVAL)[: len(y) // 10]
     rest = np.setdiff1d(np.arange(len(y)), held)
     if len(held) == 0 or len(np.unique(y[rest])) < 2:
-        strength, how = UNCHOSEN, f"L2 strength {UNCHOSEN:g}, too few training images to choose"
+        strength, how = UNCHOSEN, f"L2 strength {UNCHOSEN:g}, too few training samples to choose"
     else:
         scores = [
             percent(_fit(standard[rest], y[rest], s, tolerance=1e-3).predict(standard[held]), y[held])
             for s in STRENGTHS
         ]
         strength = STRENGTHS[int(np.argmax(scores))]  # of equal ones the strongest
-        how = f"L2 strength {strength:g}, chosen on {len(held)} training images"
+        how = f"L2 strength {strength:g}, chosen on {len(held)} training samples"
     model = _fit(standard, y, strength, tolerance=1e-4)
     weight, bias = (torch.from_numpy(np.asarray(part, dtype=np.float32)) for part in (model.coef_, model.intercept_))
     if len(classes) == 2:  # scikit-learn keeps the difference of the two rows
@@ -134,7 +134,7 @@ def run(encoded: Encoded, task: Task) -> list[Result]:
     if encoded.bank is None or encoded.queries is None or task.bank_labels is None or task.query_labels is None:
         return []
     (bank, size), (queries, _) = coarse(encoded.bank, encoded), coarse(encoded.queries, encoded)
-    ahead = f"linear probe on the standardised features of {len(bank)} training images{size}"
+    ahead = f"linear probe on the standardised features of {len(bank)} training {task.many}{size}"
     results = []
     if config.linear in ("lbfgs", "both"):
         head, chosen = lbfgs_head(bank, task.bank_labels, task.seed)

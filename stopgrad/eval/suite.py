@@ -93,7 +93,7 @@ class _Reader:
         if not bool(torch.isfinite(found).all()):
             bad = index[int((~torch.isfinite(found).all(dim=1)).nonzero()[0])]
             raise DataError(
-                f"evaluation: the features are not finite (first at {split} image {bad}), so the encoder's training "
+                f"evaluation: the features are not finite (first at {split} sample {bad}), so the encoder's training "
                 "diverged; needed are finite weights: look at the run with `stopgrad diagnose RUN`"
             )
         return found
@@ -137,7 +137,7 @@ def evaluate(
     with _reader(data, preprocess, views, config, seed, device, threads) as reader:
         task = _task(reader, seed, device)
         count = len(data.train) + len(data.test) if reader.labelled else len(reader.chosen)
-        tell(f"evaluation: {count:,} images through the encoder")
+        tell(f"evaluation: {count:,} {task.many} through the encoder")
         backbone = seen_by(backbone.to(device), preprocess, config.tower)
         with frozen(backbone, device, config.precision == "bfloat16") as encode:
             own = _score(reader.encoded(encode), replace(task, protocol=f"{task.protocol}; weights as handed in"))
@@ -195,7 +195,7 @@ def _untrained(backbone: nn.Module, reader: _Reader, task: Task) -> list[Result]
         bf16=bf16,
     )
     looked_at = min(BATCH_NORM_IMAGES, len(reader.data.train))
-    told = f"untrained weights, batch norm measured on {looked_at} training images"
+    told = f"untrained weights, batch norm measured on {looked_at} training {task.many}"
     with frozen(backbone, task.device, bf16) as encode:
         return _score(reader.encoded(encode), replace(task, protocol=f"{task.protocol}; {told}"))
 
@@ -224,7 +224,8 @@ def _reader(
 ) -> Iterator[_Reader]:
     for split, images in (("training", data.train), ("test", data.test)):
         if len(images) == 0:
-            raise DataError(f"evaluation: {data.name} has no {split} images; at least one is needed, check --data")
+            many = medium_of(preprocess).many
+            raise DataError(f"evaluation: {data.name} has no {split} {many}; at least one is needed, check --data")
     medium = medium_of(preprocess)
     medium.check_fit(views, preprocess)
     maker = medium.maker(views, preprocess, seed, device, threads)
@@ -248,12 +249,12 @@ def _has_labels(data: Data) -> bool:
 
 
 def _task(reader: _Reader, seed: int, device: torch.device) -> Task:
-    data = reader.data
+    data, medium = reader.data, medium_of(reader.preprocess)
     synthetic = " (synthetic)" if data.synthetic else ""
     protocol = (
-        f"{PROTOCOL}; data {data.name}{synthetic}, {data.fingerprint[:12]}; {len(data.train)} training images, "
-        f"test reports ({len(data.test)} images, split: {data.split_rule}), nothing selected on test; "
-        f"{medium_of(reader.preprocess).in_words(reader.preprocess)}, "
+        f"{PROTOCOL}; data {data.name}{synthetic}, {data.fingerprint[:12]}; {len(data.train)} training {medium.many}, "
+        f"test reports ({len(data.test)} {medium.many}, split: {data.split_rule}), nothing selected on test; "
+        f"{medium.in_words(reader.preprocess)}, "
         f"backbone in {reader.config.precision}"
     ) + (f", features of {reader.config.tower} alone" if reader.config.tower else "")
     return Task(
@@ -265,4 +266,5 @@ def _task(reader: _Reader, seed: int, device: torch.device) -> Task:
         device=device,
         seed=seed,
         protocol=protocol,
+        many=medium.many,
     )

@@ -37,6 +37,7 @@ class Task:
     device: torch.device
     seed: int
     protocol: str  # version, data, splits, transform
+    many: str = "images"  # what samples are called
     # what is known of samples beside their class, by name: of the training and the test samples, [N] and [Q]
     attributes: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
 

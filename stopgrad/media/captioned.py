@@ -104,6 +104,9 @@ class Captioned:
     def check_fit(self, views: CaptionedViewsConfig, preprocess: CaptionedPreprocess) -> None:
         IMAGES.check_fit(views.image(), preprocess.image)
 
+    def heard(self, sample: NDArray[Any], preprocess: CaptionedPreprocess) -> None:
+        return None
+
     def in_words(self, preprocess: CaptionedPreprocess) -> str:
         return IMAGES.in_words(preprocess.image)
 

@@ -142,6 +142,9 @@ class Images:
     def said(self, sample: NDArray[Any]) -> str:
         return ""
 
+    def heard(self, sample: NDArray[Any], preprocess: Preprocess) -> None:
+        return None
+
     def in_words(self, preprocess: Preprocess) -> str:
         return f"test transform {preprocess.image_size} px, crop fraction {preprocess.crop_fraction:g}"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -97,6 +98,10 @@ class Medium(Protocol):
 
     def said(self, sample: NDArray[Any]) -> str:
         """What a sample says, as it is stored: the text of a text, "" of what is none."""
+        ...
+
+    def heard(self, sample: NDArray[Any], preprocess: Any) -> tuple[NDArray[np.int16], int] | None:
+        """What a sample sounds like, mono: (waveform [T], samples a second); None of what is silent."""
         ...
 
     def in_words(self, preprocess: Any) -> str:

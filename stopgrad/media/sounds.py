@@ -105,6 +105,9 @@ class Sounds:
     def said(self, sample: NDArray[Any]) -> str:
         return ""
 
+    def heard(self, sample: NDArray[Any], preprocess: AudioPreprocess) -> tuple[NDArray[np.int16], int]:
+        return sample, preprocess.sample_rate
+
     def in_words(self, preprocess: AudioPreprocess) -> str:
         return f"the middle {preprocess.window:,} samples at {preprocess.sample_rate:,} Hz, {preprocess.short} if short"
 

@@ -153,6 +153,9 @@ class Texts:
                 "them out: the encoder has its own"
             )
 
+    def heard(self, sample: NDArray[Any], preprocess: TextPreprocess) -> None:
+        return None
+
     def in_words(self, preprocess: TextPreprocess) -> str:
         return f"the first {preprocess.length} tokens of {tokens_of(preprocess).size:,} kinds"
 

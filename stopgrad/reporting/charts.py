@@ -23,17 +23,17 @@ _LOSS = ("loss", "Loss", "lower is not better by itself: a collapsed run has the
 _SPREAD = ("std_ratio", "std_ratio", "spread of the projections: near 1 healthy, 0 a point", (("std_ratio", ""),))
 _KNN = (
     "knn_top1",
-    "kNN on held-out training images, %",
+    "kNN on held-out training samples, %",
     "needs labels; never used for the verdict",
     (("knn_top1", ""),),
 )
 _ACCURACY = (
     "accuracy",
-    "Classifier accuracy on held-out images, %",
+    "Classifier accuracy on held-out samples, %",
     "of a run that is taught; judged beside chance",
     (("accuracy", ""),),
 )
-_SPEED = ("images_per_second", "Images a second", "the whole loop with its monitors", (("images_per_second", ""),))
+_SPEED = ("images_per_second", "Samples a second", "the whole loop with its monitors", (("images_per_second", ""),))
 CURVES = (
     _LOSS,
     _SPREAD,

@@ -40,7 +40,7 @@ def _time(run: Found) -> str:
 
 def _speed(run: Found) -> str:
     images, seconds = _trained(run)
-    return f"{images / seconds:,.0f} images/s" if seconds else "–"
+    return f"{images / seconds:,.0f} {run.many.partition(' ')[0]}/s" if seconds else "–"
 
 
 def _seen(run: Found) -> str:
@@ -61,7 +61,7 @@ def _bad(run: Found) -> str:
 QUANTITIES = {
     "Training time, monitors included": _time,
     "Speed": _speed,
-    "Images seen": _seen,
+    "Samples seen": _seen,
     "Peak memory": _memory,
     "Machine": lambda run: run.facts.get("machine", "–"),
     "Precision": lambda run: str(run.recipe.get("loop", {}).get("precision", "–")),

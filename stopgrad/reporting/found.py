@@ -6,7 +6,7 @@ import base64
 import contextlib
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ class Gallery:
     views: str
     views_size: tuple[int, int]  # width, height; pixels
     thumbs_size: tuple[int, int]
+    sounds: Mapping[int, str] = field(default_factory=dict)  # position -> data: URL of a WAV; of sounds, of some
 
     @property
     def size(self) -> int:
         """Bytes it adds to a page."""
-        return len(self.thumbs) + len(self.views)
+        return len(self.thumbs) + len(self.views) + sum(map(len, self.sounds.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,8 @@ class Found:
     gallery: Gallery | None
     bad_files: int = 0
     facts: Mapping[str, str] = field(default_factory=dict)
+    one: str = "an image"  # what a sample is called, and several
+    many: str = "images"
 
     @property
     def steps(self) -> int:
@@ -72,10 +75,16 @@ class Found:
         return self.state == "finished" or bool(self.results)
 
 
-def read_run(run: RunDir, name: str, diagnosis: Diagnosis, recipe: Mapping[str, Any]) -> Found:
-    """All that a folder holds. The caller has read the recipe and judged the log, which stand on higher floors."""
+def read_run(
+    run: RunDir, name: str, diagnosis: Diagnosis, recipe: Mapping[str, Any], words: tuple[str, str] | None = None
+) -> Found:
+    """All that a folder holds. The caller has read the recipe and judged the log, which stand on higher floors.
+
+    words: what a sample is called and what several are; None: an image, images.
+    """
     status = run.state()
     gallery = read_gallery(run.gallery)
+    one, many = words or ("an image", "images")
     return Found(
         name=printable(name),
         path=printable(str(run.path)),
@@ -89,6 +98,8 @@ def read_run(run: RunDir, name: str, diagnosis: Diagnosis, recipe: Mapping[str, 
         gallery=gallery,
         bad_files=count_rows(run.bad_files),
         facts={str(k): printable(str(v)) for k, v in gallery.index["facts"].items()} if gallery else {},
+        one=one,
+        many=many,
     )
 
 
@@ -130,13 +141,25 @@ def read_gallery(folder: Path) -> Gallery | None:
             views=as_url(views),
             views_size=jpeg_size(views),
             thumbs_size=jpeg_size(thumbs),
+            sounds={at: as_url(sound, "audio/wav") for at, sound in read_sounds(folder, index.get("sounds", []))},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def as_url(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+def read_sounds(folder: Path, positions: Sequence[object]) -> Iterator[tuple[int, bytes]]:
+    """(position, WAV file) of those of a gallery that are there and are files of sound."""
+    for at in positions:
+        if type(at) is not int or at < 0:
+            raise ValueError(f"{at!r} is no position of a sound")
+        with contextlib.suppress(OSError):
+            file = (folder / "sounds" / f"{at}.wav").read_bytes()
+            if file.startswith(b"RIFF"):
+                yield at, file
+
+
+def as_url(file: bytes, kind: str = "image/jpeg") -> str:
+    return f"data:{kind};base64," + base64.b64encode(file).decode()
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:

@@ -89,8 +89,14 @@ def render(runs: Sequence[Found]) -> str:
             for number, run in enumerate(runs)
             if run.gallery and shown[number]["gallery"]
         },
+        "sounds": {
+            str(number): run.gallery.sounds
+            for number, run in enumerate(runs)
+            if run.gallery and run.gallery.sounds and shown[number]["gallery"]
+        },
     }
     several = len(runs) > 1
+    alike = len({run.many for run in runs}) == 1
     tables = [one["scores"] for one in shown]
     any_gallery = any(one["gallery"] for one in shown)
     any_captions = any(one["gallery"] and one["gallery"]["captions"] for one in shown)
@@ -105,6 +111,8 @@ def render(runs: Sequence[Found]) -> str:
         several=several,
         synthetic=synthetic(runs),
         sections=[one for one in SECTIONS if one[0] not in absent],
+        one=runs[0].one if alike else "a sample",
+        many=runs[0].many if alike else "samples",
         any_gallery=any_gallery,
         any_captions=any_captions,
         charts=[{**fields(chart), "resting": resting(chart)} for chart in curves],
@@ -162,7 +170,7 @@ def shape(run: Found, number: int, room: bool) -> dict[str, Any]:
     gallery = None
     if run.gallery and room:
         try:
-            gallery = drawn(run.gallery)
+            gallery = drawn(run.gallery, run.many)
         except (
             KeyError,
             IndexError,
@@ -204,11 +212,21 @@ def summary(run: Found) -> str:
     parts = [
         str(recipe.get("method", {}).get("name", "")),
         str(recipe.get("backbone", {}).get("name", "")),
-        run.source + (" (synthetic images)" if run.synthetic else ""),
+        run.source + (f" (synthetic {run.many})" if run.synthetic else ""),
         f"{run.steps:,} steps" if run.steps else "no step yet",
-        f"{recipe.get('views', {}).get('image_size', '?')} px",
+        size_of(recipe.get("views", {})),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def size_of(views: Mapping[str, Any]) -> str:
+    """How large a sample is to the encoder, by a recipe's `views`."""
+    kind = views.get("kind", "image")
+    if kind == "text":
+        return f"{views.get('length', '?')} tokens"
+    if kind == "audio":
+        return f"{views.get('window', '?')} samples at {views.get('sample_rate', '?')} Hz"
+    return f"{views.get('image_size', '?')} px"
 
 
 def stopped(run: Found) -> str:
@@ -234,8 +252,8 @@ def synthetic(runs: Sequence[Found]) -> str:
     if not made:
         return ""
     names = ", ".join(dict.fromkeys(run.source for run in made))
-    which = "The images" if len(made) == len(runs) else f"The images of {', '.join(run.name for run in made)}"
-    return f"{which} ({names}) were rendered by a program; say so when you quote a number from this page."
+    which = "The data" if len(made) == len(runs) else f"The data of {', '.join(run.name for run in made)}"
+    return f"{which} ({names}) was made by a program; say so when you quote a number from this page."
 
 
 def resting(chart: drawing.Chart) -> str:

@@ -41,11 +41,14 @@ MARKS = (
 )
 
 
-def drawn(gallery: Gallery) -> dict[str, Any]:
-    """What the template needs. Raises KeyError, IndexError or TypeError where the index contradicts itself."""
+def drawn(gallery: Gallery, many: str = "images") -> dict[str, Any]:
+    """What the template needs.  many: what samples are called.
+
+    Raises KeyError, IndexError or TypeError where the index contradicts itself.
+    """
     index = gallery.index
     sheet, classes = index["thumbs"], [printable(str(name)) for name in index["classes"]]
-    images = [picture(image, at, sheet, classes) for at, image in enumerate(index["images"])]
+    images = [picture(image, at, sheet, classes, at in gallery.sounds) for at, image in enumerate(index["images"])]
     near, similar = index["neighbours"]["index"], index["neighbours"]["similarity"]
     labels = [image["label"] for image in index["images"]]
     views = index["views"]
@@ -55,7 +58,7 @@ def drawn(gallery: Gallery) -> dict[str, Any]:
         "side": sheet["side"],
         "views": gallery.views,
         "views_size": gallery.views_size,
-        "views_alt": f"{views['rows']} rows of images; columns: {', '.join(views['columns'])}",
+        "views_alt": f"{views['rows']} rows of {many}; columns: {', '.join(views['columns'])}",
         "columns": ", ".join(views["columns"]),
         "views_told": " ".join(f"{capital(told)}." for told in (views["told"], sheet["told"]) if told),
         "examples": [
@@ -87,33 +90,38 @@ def drawn(gallery: Gallery) -> dict[str, Any]:
             }
             for item in index.get("captions", [])
         ],
-        "searched_told": f"Searched among {searched(index)}.",
+        "searched_told": f"Searched among {searched(index, many)}."
+        + (" ▶ plays the first seconds of a sound." if gallery.sounds else ""),
         "agree": agreement(labels, near) if classes else "",
-        "map": drawn_map(index, classes),
-        "odd": odd(index, images),
+        "map": drawn_map(index, classes, many),
+        "odd": odd(index, images, many),
         "labelled": any(label is not None for label in labels),
     }
 
 
-def picture(image: Mapping[str, Any], at: int, sheet: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+def picture(
+    image: Mapping[str, Any], at: int, sheet: Mapping[str, Any], classes: Sequence[str], heard: bool = False
+) -> dict[str, Any]:
     name = printable(str(image["name"]))
     label = classes[image["label"]] if image["label"] is not None and image["label"] < len(classes) else ""
     text = printable(str(image.get("text", "")))
     return {
         "x": at % sheet["columns"] * sheet["side"],
         "y": at // sheet["columns"] * sheet["side"],
+        "at": at,
+        "heard": heard,
         "label": (f"{name}, {label}" if label else name) + (f": {text}" if text else ""),
         "caption": beginning(text) or label or short(name),
         "caption_with_split": f"{beginning(text) or short(name)} ({image['split']})",
     }
 
 
-def searched(index: Mapping[str, Any]) -> str:
+def searched(index: Mapping[str, Any], many: str) -> str:
     of, shown = index["of"], index["shown"]
     tested = sum(image["split"] == "test" for image in index["images"][:shown])
-    parts = [f"{tested:,} of {of['test']:,} test images"]
+    parts = [f"{tested:,} of {of['test']:,} test {many}"]
     if shown > tested:
-        parts.append(f"{shown - tested:,} of {of['train']:,} training images")
+        parts.append(f"{shown - tested:,} of {of['train']:,} training {many}")
     return " and ".join(parts)
 
 
@@ -126,26 +134,26 @@ def agreement(labels: Sequence[int | None], near: Sequence[Sequence[int]]) -> st
     return f"Over all of them, the nearest neighbour is of the same class for {same:.1f} %."
 
 
-def odd(index: Mapping[str, Any], images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def odd(index: Mapping[str, Any], images: Sequence[Mapping[str, Any]], many: str) -> dict[str, Any]:
     found = index["duplicates"]
     groups, total, count = found["groups"], found["total_images"], index["searched"]
     if not groups:
-        told = f"No near-duplicates among {count:,} images ({found['rule']})."
+        told = f"No near-duplicates among {count:,} {many} ({found['rule']})."
     elif total > count / 2:
         told = (
-            f"{total:,} of {count:,} images count as near-duplicates ({found['rule']}): there is less to learn from "
+            f"{total:,} of {count:,} {many} count as near-duplicates ({found['rule']}): there is less to learn from "
             "than it seems."
         )
     else:
         told = (
-            f"{total:,} of {count:,} images stand in {found['total_groups']:,} "
+            f"{total:,} of {count:,} {many} stand in {found['total_groups']:,} "
             f"{'group' if found['total_groups'] == 1 else 'groups'} of near-duplicates ({found['rule']}). "
             "A group across train and test makes scores look better than they are."
         )
     return {
         "told": told,
         "groups": [
-            {"images": [images[i] for i in group], "told": f"{size} images" if size > len(group) else "Alike"}
+            {"images": [images[i] for i in group], "told": f"{size} {many}" if size > len(group) else "Alike"}
             for group, size in zip(groups, found["sizes"])
         ],
         "outliers": [
@@ -154,8 +162,8 @@ def odd(index: Mapping[str, Any], images: Sequence[Mapping[str, Any]]) -> dict[s
     }
 
 
-def drawn_map(index: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any] | None:
-    """Marks by class as one path each; None where there are too few images for a map."""
+def drawn_map(index: Mapping[str, Any], classes: Sequence[str], many: str) -> dict[str, Any] | None:
+    """Marks by class as one path each; None where there are too few samples for a map."""
     points = placed(index["map"]["points"])
     if len(points) < 3:
         return None
@@ -172,8 +180,8 @@ def drawn_map(index: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any
     return {
         "size": (MAP_SIZE, map_height(points)),
         "groups": groups,
-        "about": f"{len(points):,} images ({searched(index)}), placed by their features with {how}{because}.",
-        "alt": f"Map of {len(points)} images by their features, made with {method}",
+        "about": f"{len(points):,} {many} ({searched(index, many)}), placed by their features with {how}{because}.",
+        "alt": f"Map of {len(points)} {many} by their features, made with {method}",
         "legend": [
             {"label": label, "mark": label % len(MARKS), "name": name} for label, name in enumerate(classes[:CLASSES])
         ],

@@ -16,6 +16,8 @@ WHO = {
     "teacher": "teacher",
     "random": "untrained",
     "pixels": "raw pixels",
+    "words": "bag of words",
+    "mfcc": "MFCC",
     "other": "other encoder",
     "init": "starting weights",
 }
@@ -25,6 +27,8 @@ SUBJECT = {
     "teacher": "The teacher",
     "random": "The same network untrained",
     "pixels": "Raw pixels",
+    "words": "A bag of words",
+    "mfcc": "MFCC features",
     "other": "The other encoder",
     "init": "The weights this run started from",
 }
@@ -35,7 +39,7 @@ LABEL_FREE = "retrieval_at_1"
 NEITHER = {
     "effective_rank": "number of directions; more is not better by itself",
     "alignment": "distance of two views; lower is better only where uniformity is low too",
-    "uniformity": "how evenly images spread; lower is better only where alignment is low too",
+    "uniformity": "how evenly features spread; lower is better only where alignment is low too",
 }
 EVERYDAY = {
     "zero_shot_top1": "Zero-shot accuracy",
@@ -159,10 +163,10 @@ def sentences(found: dict[str, Result], who: dict[str, dict[str, Result]]) -> li
             against = f"{value:.1f} % against {mine:.1f} %"
             known = "Guessing" if (key, name) == ("chance", "segments_ap") else SUBJECT.get(key)
             subject = (known or key.replace("_", " ").capitalize()) + which(theirs[name])
-            verb = "are" if key in ("pixels", "init") else "is"
+            verb = "are" if key in ("pixels", "mfcc", "init") else "is"
             what = lower_first(title_of(name))
             if abs(mine - value) < noise:
-                chance = f"a difference that {found[name].n} images can't tell from chance"
+                chance = f"a difference that {found[name].n} samples can't tell from chance"
                 bad.append(Said(f"{subject} {verb} level with this run in {what}: {against}, {chance}.", True))
             elif value > mine:
                 bad.append(Said(f"{subject} {verb} better than this run in {what}: {against}.", True))

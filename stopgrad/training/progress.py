@@ -36,6 +36,7 @@ class Progress:
         self.begin, self.first_step = 0.0, -1
         self.printed = float("-inf")
         self.kept: dict[str, Any] = {}
+        self.many = "images"  # what samples are called
 
     def say(self, line: str) -> None:
         if not self.quiet:
@@ -43,11 +44,11 @@ class Progress:
             print(line, file=self.stream, flush=True)
 
     def reading(self, done: int, total: int) -> None:
-        """Images decoded into the store so far, the first time a source is used."""
+        """Samples decoded into the store so far, the first time a source is used."""
         now = time.monotonic()
         if not self.quiet and now - self.printed > (0.2 if self.moving else PLAIN_SECONDS):
             self.printed = now
-            self._show(f"reading images {done:,}/{total:,} (once; kept decoded for the next runs)")
+            self._show(f"reading {self.many} {done:,}/{total:,} (once; kept decoded for the next runs)")
 
     def step(self, clock: Clock, fields: Mapping[str, Any]) -> None:
         """Called with the fields of a log line; `clock.step` steps are done."""
@@ -76,7 +77,7 @@ class Progress:
         if "verdict" in self.kept:
             parts.append(str(self.kept["verdict"]))
         if "images_per_second" in self.kept:
-            parts.append(f"{self.kept['images_per_second']:.0f} images/s")
+            parts.append(f"{self.kept['images_per_second']:.0f} {self.many.partition(' ')[0]}/s")
         if left == left:
             parts.append(f"{time_left(left)} left")
         return "  ".join(parts)

@@ -81,7 +81,7 @@ def test_a_run_has_what_every_run_has_and_its_classifier_and_labels(tuned: Path)
     assert recipe.backbone.kept == (KeptLayer(width=16),)
     assert recipe.loop.batch_size == 12
     report = (tuned / "report.html").read_text()
-    assert "<strong>Classifier accuracy on held-out images, %</strong>" in report
+    assert "<strong>Classifier accuracy on held-out samples, %</strong>" in report
     assert '<th scope="col">chance</th>' in report
 
 

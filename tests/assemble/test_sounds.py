@@ -1,6 +1,7 @@
 """A folder of sounds, from `stopgrad train cpc` to its encoder, as any folder of images."""
 
 import json
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,12 @@ def test_the_run_folder_is_that_of_any_run(run: Finished) -> None:
     assert "low_ann_99.wav" in (run.path / "bad_files.csv").read_text()
     gallery = json.loads((run.path / "gallery" / "gallery.json").read_text())
     assert gallery["of"] == {"test": 12, "train": 40}
+    heard = {*gallery["examples"], *(j for i in gallery["examples"] for j in gallery["neighbours"]["index"][i])}
+    assert heard <= {*gallery["sounds"]}
+    for at in gallery["sounds"]:
+        with wave.open(str(run.path / "gallery" / "sounds" / f"{at}.wav")) as file:
+            assert (file.getframerate(), file.getnchannels()) == (recipe.views.sample_rate, 1)  # type: ignore[union-attr]
+            assert 0.2 * 0.9 < file.getnframes() / file.getframerate() < 0.3 * 1.1
     assert (run.path / "encoder.safetensors").exists()
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from stopgrad.contracts import DataError
-from stopgrad.eval import gallery
+from stopgrad.eval import gallery, sheets
 from tests.eval import fakes
 from tests.reporting import made
 
@@ -117,15 +117,15 @@ def test_without_pacmap_the_map_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 
 
 def test_sixteen_bits_and_many_channels_are_stretched_and_said() -> None:
-    plain = gallery.stretch_for(np.full((4, 2, 2, 3), 0.5), deep=False)
+    plain = sheets.stretch_for(np.full((4, 2, 2, 3), 0.5), deep=False)
     assert plain.told == ""
     assert (plain(np.full((1, 3), 0.5)) == 128).all()
     dark = np.linspace(0.01, 0.02, 4 * 2 * 2 * 3).reshape(4, 2, 2, 3)
-    deep = gallery.stretch_for(dark, deep=True)
+    deep = sheets.stretch_for(dark, deep=True)
     assert "stretched" in deep.told
     assert deep(dark).min() == 0
     assert deep(dark).max() == 255
-    gray = gallery.stretch_for(np.random.default_rng(0).random((4, 2, 2, 2)), deep=False)
+    gray = sheets.stretch_for(np.random.default_rng(0).random((4, 2, 2, 2)), deep=False)
     assert "channel 1 as gray" in gray.told
     assert gray(np.full((5, 5, 2), 0.5)).shape == (5, 5, 3)
 
@@ -149,11 +149,11 @@ def test_five_channels_of_sixteen_bits_make_a_gallery(tmp_path: Path) -> None:
 
 def test_a_large_sheet_is_kept_below_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3)).astype(np.uint8)
-    whole = len(gallery.thumbnails(noise))
-    monkeypatch.setattr(gallery, "SHEET_BYTES", whole // 2)
-    smaller = gallery.thumbnails(noise)
+    whole = len(sheets.thumbnails(noise))
+    monkeypatch.setattr(sheets, "SHEET_BYTES", whole // 2)
+    smaller = sheets.thumbnails(noise)
     assert len(smaller) <= whole // 2
-    assert Image.open(io.BytesIO(smaller)).size == (gallery.COLUMNS * 32, 5 * 32)
+    assert Image.open(io.BytesIO(smaller)).size == (sheets.COLUMNS * 32, 5 * 32)
 
 
 def test_features_that_are_not_finite_are_an_error(tmp_path: Path) -> None:

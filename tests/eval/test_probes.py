@@ -63,7 +63,7 @@ def test_the_lbfgs_head_is_the_minimum_of_the_penalised_loss(classes: int) -> No
     x, y = noisy(400, classes)
     head, how = lbfgs_head(x, y, seed=0)
     strength = next(s for s in STRENGTHS if f"L2 strength {s:g}," in how)
-    assert how.endswith("chosen on 40 training images")
+    assert how.endswith("chosen on 40 training samples")
     weight, bias = head.weight.double().requires_grad_(), head.bias.double().requires_grad_()
     logits = F.linear(((x - head.mean) * head.scale).double(), weight, bias)
     # two classes: scikit-learn penalises the difference of the rows, which is half as much as both rows together

@@ -100,7 +100,7 @@ def test_every_row_says_enough_to_compute_it_again() -> None:
     assert "all 60 training images" in knn
     assert "k=200 (the bank has 60: k=60)" in found["knn_top1_k200"].protocol
     assert "L2 strength" in found["linear_top1"].protocol
-    assert "chosen on 6 training images" in found["linear_top1"].protocol
+    assert "chosen on 6 training samples" in found["linear_top1"].protocol
     assert "untrained" in found["baseline_random_knn_top1"].protocol
     assert f"raw pixels at {SIDE} x {SIDE}" in found["baseline_pixels_knn_top1"].protocol
     assert "synthetic" not in score(data(), config=EvalConfig(linear="none"))["knn_top1"].protocol
@@ -182,7 +182,7 @@ def test_features_that_are_not_finite_name_the_image_and_the_next_command() -> N
         def forward(self, x: Tensor) -> Tensor:
             return x.mean(dim=(2, 3)) * float("inf")
 
-    with pytest.raises(DataError, match=r"first at train image 0.*stopgrad diagnose"):
+    with pytest.raises(DataError, match=r"first at train sample 0.*stopgrad diagnose"):
         score(data(), Broken())
 
 

@@ -21,6 +21,28 @@
     return [(event.clientX - box.left) / box.width * view.width, (event.clientY - box.top) / box.height * view.height];
   };
 
+  // one sound at a time; its button says what a click does
+  const player = new Audio();
+  let pressed = null;
+  const rest = () => {
+    if (pressed) { pressed.textContent = "▶"; pressed.setAttribute("aria-pressed", "false"); }
+    pressed = null;
+  };
+  player.addEventListener("ended", rest);
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button.play");
+    if (!button) return;
+    const again = button === pressed;
+    player.pause();
+    rest();
+    if (again) return;
+    player.src = data.sounds[button.dataset.run][button.dataset.sound];
+    pressed = button;
+    button.textContent = "■";
+    button.setAttribute("aria-pressed", "true");
+    player.play().catch(() => { if (pressed === button) rest(); });  // another's click ends this one's promise too
+  });
+
   for (const svg of document.querySelectorAll("svg.chart")) {
     const lines = data.charts[svg.dataset.key];
     const reading = document.querySelector(`output[data-for="${svg.dataset.key}"]`);
@@ -85,6 +107,13 @@
       bdi.textContent = map.names[i];
       name.append(bdi);
       picked.append(name);
+      if (data.sounds[run] && data.sounds[run][i]) {
+        const button = text("button", "play", "▶");
+        button.type = "button";
+        Object.assign(button.dataset, { run, sound: i });
+        button.setAttribute("aria-label", `Play ${describe(i)}`);
+        picked.append(button);
+      }
       if (map.labels[i] !== null) picked.append(text("p", "unit", `class ${map.classes[map.labels[i]]}`));
       if (!pin) return;
       picked.append(text("p", "small", "Nearest neighbours, with their cosine similarity:"));
