@@ -12,7 +12,7 @@ from PIL import Image
 
 from stopgrad import rng
 from stopgrad.assemble.api import Options, choose
-from stopgrad.assemble.captioned_views import captioned_views
+from stopgrad.assemble.pictured_views import pictured_views
 from stopgrad.assemble.text_views import page, text_views
 from stopgrad.assemble.train import measured
 from stopgrad.contracts import ConfigError
@@ -54,8 +54,6 @@ def draw_views(
     recipe, reasons = choose(method, options or Options(), minutes)
     for line in reasons:
         progress.say(f"  {line}")
-    if recipe.views.kind not in ("text", "captioned"):
-        recipe.of_images("stopgrad views")
     data = medium_of(recipe.views).open(recipe.data, recipe.views, progress.reading)
     recipe = measured(recipe, data, progress)
     title = f"{recipe.method.name} on {data.name}{' (synthetic)' if data.synthetic else ''}"
@@ -64,8 +62,8 @@ def draw_views(
         for line in lines:
             progress.say(line)
         return _written(page(title, lines), output), min(images, len(data.train))
-    if recipe.views.kind == "captioned":
-        rows = captioned_views(recipe, data, images, epochs)
+    if recipe.views.kind != "image":
+        rows = pictured_views(recipe, data, images, epochs)
         return _written(Image.fromarray(rows), output), min(images, len(data.train))
     config, shown = recipe.of_images("stopgrad views")
     # Drawn on the CPU also where training draws on a GPU: the same law and the same parameters.

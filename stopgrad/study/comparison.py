@@ -74,7 +74,7 @@ class Comparison:
         failed = sum(run.state == FAILED for run in runs)
         own = "each method has the views of its own preset"
         equal = (
-            f"equal, every method has the two crops of {VIEWS_OF}/{preset} (a method that takes one has the first; "
+            f"equal, every method has the two views of {VIEWS_OF}/{preset} (a method that takes one has the first; "
             "none has small crops)"
         )
         also = [f"backbone {asked['backbone']}"] if asked["backbone"] else []

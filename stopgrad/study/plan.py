@@ -12,12 +12,14 @@ from typing import Any, Literal
 from stopgrad.assemble import api
 from stopgrad.contracts import ConfigError, did_you_mean
 from stopgrad.data.folder import expanded
+from stopgrad.media import AnyViews
 from stopgrad.methods import METHODS
 from stopgrad.recipe import Recipe
 from stopgrad.recipes import PRESETS, RECIPES
 from stopgrad.recipes.clip import CAPTIONS
 from stopgrad.study.measured import flat
 from stopgrad.views.config import ViewsConfig
+from stopgrad.views.text_config import TextViewsConfig
 
 VIEWS_OF = "simsiam"  # whose preset's crops every method gets where views are equal
 # What every row has in common, and the option that says it.
@@ -90,12 +92,12 @@ def compose(plan: Plan) -> Composed:
     """Raises ConfigError for what is wrong with the comparison itself, such as a setting that no method has."""
     recipes: dict[str, Recipe] = {}
     refused: dict[str, ConfigError] = {}
-    like = _preset(plan, VIEWS_OF).of_images("--views equal")[1] if plan.views == "equal" else None
+    like = _preset(plan, VIEWS_OF).views if plan.views == "equal" else None
     for method in plan.asked:
         try:
             recipe = _preset(plan, method)
             if like is not None:
-                recipe = dataclasses.replace(recipe, views=equal_views(recipe.of_images("--views equal")[1], like))
+                recipe = dataclasses.replace(recipe, views=equal_views(recipe.views, like))
             recipes[method] = _with_settings(plan, recipe)
         except ConfigError as error:
             refused[method] = error
@@ -129,9 +131,19 @@ def _preset(plan: Plan, method: str) -> Recipe:
     return api.choose(f"{method}/{plan.recipe}", options, plan.minutes or 0.0)[0]
 
 
-def equal_views(own: ViewsConfig, like: ViewsConfig) -> ViewsConfig:
-    """The first two crops of `like`, one where a method has one; multi-crop methods lose their small ones."""
-    return dataclasses.replace(own, image_size=like.image_size, crops=like.crops[: min(2, len(own.crops))])
+def equal_views(own: AnyViews, like: AnyViews) -> AnyViews:
+    """The first two views of `like`, one where a method has one; multi-crop methods lose their small ones.
+
+    Raises ConfigError for samples of different kinds.
+    """
+    if isinstance(own, ViewsConfig) and isinstance(like, ViewsConfig):
+        return dataclasses.replace(own, image_size=like.image_size, crops=like.crops[: min(2, len(own.crops))])
+    if isinstance(own, TextViewsConfig) and isinstance(like, TextViewsConfig):
+        return dataclasses.replace(like, views=min(2, own.views))
+    raise ConfigError(
+        f"--views equal: views of kind {own.kind} have no crops of {VIEWS_OF}'s; add --views own, which leaves every "
+        "method its own"
+    )
 
 
 def _with_settings(plan: Plan, recipe: Recipe) -> Recipe:

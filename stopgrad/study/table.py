@@ -34,6 +34,8 @@ KNN = (
     Column("kNN %", "knn_top1", spread=True),
     Column("random %", "baseline_random_knn_top1"),
     Column("pixels %", "baseline_pixels_knn_top1"),
+    Column("words %", "baseline_words_knn_top1"),  # of texts
+    Column("MFCC %", "baseline_mfcc_knn_top1"),  # of sounds
     Column("linear %", "linear_top1", spread=True),
     Column("linear (SGD) %", "linear_sgd_top1", spread=True),
     Column("classifier %", "classifier_top1", spread=True),  # of runs that are taught
@@ -43,6 +45,8 @@ WITHOUT_LABELS = (
     Column("second view %", "retrieval_at_1", spread=True),
     Column("random %", "baseline_random_retrieval_at_1"),
     Column("pixels %", "baseline_pixels_retrieval_at_1"),
+    Column("words %", "baseline_words_retrieval_at_1"),
+    Column("MFCC %", "baseline_mfcc_retrieval_at_1"),
 )
 OTHERS = (
     Column("std_ratio", "std_ratio", 2),

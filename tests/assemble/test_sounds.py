@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from stopgrad.assemble import api, use
+from stopgrad.assemble.draw_views import draw_views
+from stopgrad.assemble.pictured_views import SIDE
 from stopgrad.assemble.preflight import check
 from stopgrad.assemble.train import Finished
 from stopgrad.contracts import ConfigError, DataError, MissingInputError
@@ -154,6 +157,14 @@ def test_a_grouping_is_told_by_name_and_a_missing_one_is_an_error(spoken: Path, 
     losses = [line["loss"] for line in RunDir(run.path).read_log() if "loss" in line]
     assert losses
     assert np.isfinite(losses).all()
+
+
+def test_views_of_sounds_can_be_looked_at(spoken: Path, tmp_path: Path) -> None:
+    options = api.Options(data=str(spoken))
+    picture, rows = draw_views("cpc", tmp_path / "views.png", options=options, images=3, epochs=2, progress=QUIET)
+    assert rows == 3
+    with Image.open(picture) as shown:
+        assert shown.size == (3 * (SIDE + 6), 3 * (SIDE + 6))  # as it is, and a window of each epoch
 
 
 def test_settings_of_images_are_refused(spoken: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_tables_are_written_after_every_run(tmp_path: Path) -> None:
         "# Methods on scenes-v1",
         "4 of 4 runs are finished",
         "(synthetic), 200 training and 40 test images",
-        "Budget: 1 epochs a run. Views: equal, every method has the two crops of simsiam/scenes",
+        "Budget: 1 epochs a run. Views: equal, every method has the two views of simsiam/scenes",
         "Labels were used for kNN and the linear probe alone",
         "core",
         ", torch 2",

@@ -1,5 +1,6 @@
 """What is compared: equal views, what every row has in common, what is refused before anything is trained."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ def test_one_crop_stays_one_and_of_many_two_are_left(crops: int, left: int) -> N
     found = equal_views(own, like)
     assert found.crops == like.crops[:left]
     assert (found.image_size, found.mean) == (48, (0.5,))
+
+
+def test_texts_are_compared_with_equal_views_too() -> None:
+    methods = ("simsiam", "swav", "cpc")
+    equal = compose(Plan(epochs=1, recipe="text", methods=methods)).recipes
+    assert [len(equal[name].views.sides) for name in methods] == [2, 2, 1]
+    like = dataclasses.replace(equal["simsiam"].views, views=1)
+    assert {dataclasses.replace(recipe.views, views=1) for recipe in equal.values()} == {like}  # type: ignore[arg-type]
+    images = RECIPES["simsiam/scenes"]().views
+    with pytest.raises(ConfigError, match="views of kind text have no crops of simsiam's; add --views own"):
+        equal_views(like, images)
 
 
 def test_settings_come_last_and_change_every_method(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from stopgrad.recipe import Recipe
 SIDE = 128  # pixels of a tile
 
 
-def captioned_views(recipe: Recipe, data: Data, images: int, epochs: int) -> NDArray[np.uint8]:
-    """[H, W, 3]: as the encoder sees it, a view of each epoch, and the tokens of the caption's first view."""
+def pictured_views(recipe: Recipe, data: Data, images: int, epochs: int) -> NDArray[np.uint8]:
+    """[H, W, 3], a row a sample: as the encoder sees it, then its first view of each epoch, and the others of the first
+    epoch; of sounds spectrograms, of what has a caption the tokens of it last."""
     medium = medium_of(recipe.views)
     preprocess = medium.preprocess(recipe.data, recipe.views)
     chosen = np.sort(rng.permutation(len(data.train), recipe.seed, epoch=0)[:images])
@@ -27,7 +28,7 @@ def captioned_views(recipe: Recipe, data: Data, images: int, epochs: int) -> NDA
         made = [maker(Batch(samples, chosen, epoch)).crops for epoch in range(epochs)]
     finally:
         maker.close()
-    tiles = [medium.clean(samples, preprocess), *(crops[0] for crops in made), made[0][1]]
+    tiles = [medium.clean(samples, preprocess), *(crops[0] for crops in made), *made[0][1:]]
     shown = [medium.pictures(tile, preprocess, SIDE).clamp(0, 1).mul(255).round().byte() for tile in tiles]
     columns = [tile[:, :3].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy() for tile in shown]  # [R, S, S, 3] each
     return np.concatenate([np.concatenate([framed(tile) for tile in row], axis=1) for row in zip(*columns)])
