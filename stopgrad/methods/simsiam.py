@@ -12,8 +12,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from stopgrad.contracts import Known
-from stopgrad.methods.settings import HeadConfig, HiddenNorm, MethodConfig, OutputNorm, at_least, is_share, read_with
+from stopgrad.contracts import ConfigError, Known
+from stopgrad.methods.settings import (
+    HeadConfig,
+    HiddenNorm,
+    MethodConfig,
+    OutputNorm,
+    at_least,
+    is_share,
+    needs_pairs,
+    read_with,
+)
+
+FirstVisit = Literal["view", "random"]
+Order = Literal["before", "after"]
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,15 +44,46 @@ class SimSiamConfig(MethodConfig):
     predictor_norm: HiddenNorm = "batch"
     predictor_output_norm: OutputNorm = "none"
     predictor_lr: Literal["constant", "decayed"] = "constant"  # table 1 (c): constant is best
-    target: Literal["stop_gradient", "shared", "momentum"] = "stop_gradient"  # figure 2: shared collapses
+    # figure 2: shared collapses. Section 5: lagged, the network of the last renewal; average, a vector an image.
+    target: Literal["stop_gradient", "shared", "momentum", "lagged", "average"] = "stop_gradient"
     target_momentum: float = 0.99  # read by target=momentum: where the cosine to 1 starts
+    lag: int = (
+        1  # read by target=lagged: steps between renewals; 0: an epoch. 1, 10, 100, an epoch: 68.1 68.7 68.9 67.0
+    )
+    # Read by target=average: 0.8 makes 55.0 without a predictor, where none makes 0.1. The rest the paper leaves open.
+    average_momentum: float = 0.8
+    average_first: FirstVisit = "view"  # of an image never seen: its first view, or random
+    average_order: Order = "before"  # the target counts the view it is compared with, or not
+    average_normalised: bool = False  # unit vectors are averaged, or projections as they are
+    eta_views: int = 1  # views that the target is the mean of; read by target=stop_gradient
     similarity: Literal["cosine", "cross_entropy"] = "cosine"  # section 4.5
-    pairs: Literal["symmetric", "asymmetric"] = "symmetric"  # section 4.6
+    pairs: Literal["symmetric", "asymmetric", "asymmetric_2x"] = "symmetric"  # section 4.6: 68.1, 64.8, 67.3
 
     def __post_init__(self) -> None:
-        at_least(self, 1, {"predictor_hidden": 512})
-        is_share(self, {"target_momentum": 0.99})
+        at_least(self, 1, {"predictor_hidden": 512, "eta_views": 1})
+        at_least(self, 0, {"lag": 1})
+        is_share(self, {"target_momentum": 0.99, "average_momentum": 0.8})
         read_with(self, "target=momentum", self.target == "momentum", "target_momentum")
+        read_with(self, "target=lagged", self.target == "lagged", "lag")
+        average = ("average_momentum", "average_first", "average_order", "average_normalised")
+        read_with(self, "target=average", self.target == "average", *average)
+        read_with(self, "target=stop_gradient", self.target == "stop_gradient", "eta_views")
+
+    def check(self, known: Known) -> None:
+        needs_pairs(self.name, known)
+        sides, needed = known.crops, 1 + self.eta_views
+        if self.eta_views > 1 and (len(sides) != needed or len(set(sides)) > 1):
+            raise ConfigError(
+                f"method.eta_views={self.eta_views} needs {needed} views of one size, the first two to be compared, "
+                f"got sides of {', '.join(map(str, sides))} pixels; give views.crops {needed} times the first"
+            )
+        if self.pairs == "asymmetric_2x" and (len(sides) != 4 or len(set(sides)) > 1):
+            raise ConfigError(
+                "method.pairs=asymmetric_2x compares the first view with the second and the third with the fourth, "
+                f"got sides of {', '.join(map(str, sides))} pixels; give views.crops 4 times the first"
+            )
+        if self.pairs == "asymmetric_2x" and self.eta_views > 1:
+            raise ConfigError("method.eta_views averages targets of two views; remove it, or method.pairs")
 
 
 def simsiam(backbone: nn.Module, config: SimSiamConfig, known: Known) -> Siamese:
@@ -50,6 +93,7 @@ def simsiam(backbone: nn.Module, config: SimSiamConfig, known: Known) -> Siamese
 
     from stopgrad.losses import negative_cosine, softmax_similarity
     from stopgrad.nn.heads import mlp
+    from stopgrad.siamese.expectation import Lagged, MeanOfViews, MovingAverage
     from stopgrad.siamese.family import Siamese
     from stopgrad.siamese.objectives import MeanOverPairs
     from stopgrad.siamese.pairs import pairs_of
@@ -62,9 +106,24 @@ def simsiam(backbone: nn.Module, config: SimSiamConfig, known: Known) -> Siamese
         bottleneck = [head.dim, config.predictor_hidden, head.dim]
         predictor = mlp(bottleneck, config.predictor_norm, config.predictor_output_norm)
         predictor.requires_grad_(config.predictor == "mlp")
+    pairs = pairs_of(config.pairs, 2 if config.eta_views > 1 else len(known.crops))
     target: nn.Module = StopGradient() if config.target == "stop_gradient" else Shared()
-    if config.target == "momentum":
+    if config.eta_views > 1:
+        target = MeanOfViews(range(2, len(known.crops)))
+    elif config.target == "momentum":
         target = Momentum(backbone, projector, config.target_momentum)
+    elif config.target == "lagged":
+        target = Lagged(backbone, projector, config.lag)
+    elif config.target == "average":
+        target = MovingAverage(
+            known.images,
+            head.dim,
+            config.average_momentum,
+            config.average_first,
+            config.average_order,
+            config.average_normalised,
+            known.seed,
+        )
     cosine = config.similarity == "cosine"
     return Siamese(
         backbone=backbone,
@@ -74,6 +133,6 @@ def simsiam(backbone: nn.Module, config: SimSiamConfig, known: Known) -> Siamese
         objective=MeanOverPairs(
             negative_cosine if cosine else softmax_similarity, "cosine" if cosine else "cross-entropy"
         ),
-        pairs=pairs_of(config.pairs, len(known.crops)),
+        pairs=pairs,
         constant_predictor_lr=config.predictor_lr == "constant",
     )

@@ -113,15 +113,54 @@ class Bank(Memory):
     def commit(self) -> None:
         if not self._staged:
             return
-        index = _gathered([index for index, _ in self._staged])  # [world * B]
-        new = _gathered([rows for _, rows in self._staged])
-        touched, place = torch.unique(index, return_inverse=True)
-        # a maximum does not depend on the order a GPU takes: writing duplicates would
-        order = torch.arange(len(index), device=index.device)
-        last = torch.zeros_like(touched).scatter_reduce_(0, place, order, "amax", include_self=False)
+        touched, new = _last_of_each(self._staged)
         old = self.vectors[touched]
-        mixed = self.momentum * old + (1 - self.momentum) * new[last].to(old.dtype)
+        mixed = self.momentum * old + (1 - self.momentum) * new.to(old.dtype)
         self.vectors[touched] = F.normalize(mixed, dim=1)
+        self.discard()
+
+    def discard(self) -> None:
+        self._staged = []
+
+
+class Slots(Memory):
+    """A vector an image, as it is written, and which images have been visited.
+
+    An image that is staged twice in a step counts once, with the vector that was staged last.  seed: of random unit
+    rows, which count as visited; None: rows of zeros that don't.
+    """
+
+    vectors: Tensor  # [N, D]
+    seen: Tensor  # [N], bool
+
+    def __init__(self, images: int, dim: int, seed: int | None = None) -> None:
+        super().__init__()
+        if images < 1:
+            raise ConfigError(f"a slot an image needs at least 1 image, got {images}")
+        self.register_buffer("vectors", torch.zeros(images, dim) if seed is None else _unit_rows(images, dim, seed))
+        self.register_buffer("seen", torch.full((images,), seed is not None))
+        self._staged: list[tuple[Tensor, Tensor]] = []
+
+    def rows(self, index: Tensor) -> Tensor:
+        """index: int64, [B] -> [B, D]; a copy."""
+        return self.vectors[index]
+
+    def visited(self, index: Tensor) -> Tensor:
+        """index: int64, [B] -> bool, [B]"""
+        return self.seen[index]
+
+    def stage(self, index: Tensor, rows: Tensor) -> None:
+        """index: [B], positions of the images.  rows: [B, D] of this process; equally many on each."""
+        assert index.shape == rows.shape[:1]
+        self._staged.append((index, rows.detach()))
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        if not self._staged:
+            return
+        touched, rows = _last_of_each(self._staged)
+        self.vectors[touched] = rows.to(self.vectors.dtype)
+        self.seen[touched] = True
         self.discard()
 
     def discard(self) -> None:
@@ -181,6 +220,17 @@ def _unit_rows(count: int, dim: int, seed: int) -> Tensor:
     """[count, dim] random directions; the same for a seed, so that processes agree without talking."""
     generator = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(count, dim, generator=generator), dim=1)
+
+
+def _last_of_each(staged: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """(positions [P], each once, ascending; the row staged last for each [P, D]) over all processes."""
+    index = _gathered([index for index, _ in staged])  # [world * B]
+    rows = _gathered([rows for _, rows in staged])
+    touched, place = torch.unique(index, return_inverse=True)
+    # a maximum does not depend on the order a GPU takes: writing duplicates would
+    order = torch.arange(len(index), device=index.device)
+    last = torch.zeros_like(touched).scatter_reduce_(0, place, order, "amax", include_self=False)
+    return touched, rows[last]
 
 
 def _gathered(parts: list[Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 PairsName = Literal["symmetric", "asymmetric"]
+AnyPairs = PairsName | Literal["asymmetric_2x"]
 GLOBALS = 2  # crops something is compared with; the local crops of multi-crop are never targets
 
 
@@ -44,12 +45,15 @@ class Pairs:
         return " ".join(f"({online},{target})" for online, target in self.both)
 
 
-def pairs_of(name: PairsName, crops: int) -> Pairs:
+def pairs_of(name: AnyPairs, crops: int) -> Pairs:
     """The pairs of a method that is given `crops` crops, the first two of them global.
 
     symmetric: every crop with each global one but itself; of two crops (0,1) (1,0), of more the multi-crop of SwAV and
-    DINO.  asymmetric: every crop but the second with the second; of two crops (0,1).
+    DINO.  asymmetric: every crop but the second with the second; of two crops (0,1).  asymmetric_2x: of four crops
+    (0,1) and (2,3), twice as many one-sided comparisons (SimSiam, section 4.6).
     """
+    if name == "asymmetric_2x":
+        return Pairs(((0, 1), (2, 3)))
     if name == "asymmetric":
         return Pairs(tuple((crop, 1) for crop in range(crops) if crop != 1))
     return Pairs(tuple((crop, target) for crop in range(crops) for target in range(GLOBALS) if crop != target))

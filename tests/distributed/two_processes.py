@@ -22,6 +22,8 @@ CASES: dict[str, dict[str, Any]] = {
     **{name: {} for name in METHODS},
     "simsiam without stop-gradient": {"target": "shared"},
     "simsiam with a momentum target": {"target": "momentum"},
+    "simsiam with a lagged target": {"target": "lagged", "lag": 2},
+    "simsiam with a moving average": {"target": "average", "predictor": "none", "average_first": "random"},
     "simclr with a predictor and stop-gradient": {"predictor": "mlp", "target": "stop_gradient"},
     "simclr with a momentum target": {"target": "momentum", "target_momentum": 0.9},
     "invaspread with detached keys": {"detach_keys": True},

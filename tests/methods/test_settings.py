@@ -17,6 +17,7 @@ OFF: dict[str, tuple[Any, ...]] = {  # numbers that switch something off
     "warmup_teacher_epochs": (0,),
     "proximal": (0.0,),
 }
+OF_AN_OPTION = ("average_first", "average_order")  # of simsiam's target=average, an error without it
 
 
 def one_layer(head: HeadConfig) -> HeadConfig:
@@ -31,7 +32,7 @@ def test_a_study_of_a_preset_is_one_setting(preset: str) -> None:
     tried = 0
     for field, kind in kinds.items():
         choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else OFF.get(field, ())
-        for value in choices:
+        for value in choices if field not in OF_AN_OPTION else ():
             if not (method.name.startswith("moco_v") and field == "queue_size"):  # MoCo is its queue
                 replace(method, **{field: value})
                 tried += 1

@@ -27,12 +27,18 @@ CHANGES: list[dict[str, Any]] = [
     {"target": "momentum", "target_momentum": 0.5},
     {"similarity": "cross_entropy"},
     {"pairs": "asymmetric"},
+    {"target": "lagged", "lag": 2},
+    {"target": "average"},
+    {"target": "average", "average_momentum": 0.5},
+    {"target": "average", "average_first": "random"},
+    {"target": "average", "average_order": "after"},
+    {"target": "average", "average_normalised": True},
 ]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_every_setting_of_simsiam_changes_what_is_computed(change: dict[str, Any]) -> None:
-    reference = {"target": "momentum"} if "target_momentum" in change else {}
+    reference = {"target": change["target"]} if "target" in change and len(change) > 1 else {}
     changed, as_it_was = small("simsiam", **change), small("simsiam", **reference)
     assert train_steps(changed, "simsiam", range(3)) != train_steps(as_it_was, "simsiam", range(3))
 
