@@ -23,6 +23,9 @@ bench: .bench/.ready ## measure beside the rivals, for more than an hour; writes
 .bench/.ready: .venv/.ready benchmarks/requirements.txt tools/bench-env.sh
 	@sh tools/bench-env.sh
 
+studies: .venv/.ready ## the papers' studies, a minute a run and three hours together; goes on where it was stopped
+	@$(PY) -m stopgrad study all --pages docs/studies
+
 check: .venv/.ready ## formatting, lint, types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
 
@@ -35,4 +38,4 @@ lock: ## renew requirements.txt from pyproject.toml (needs a registry)
 clean: ## remove what set-up and the demo made
 	rm -rf .venv .bench .tools runs/demo runs/demo-collapsed runs/demo-report.html
 
-.PHONY: help setup demo test test-slow bench check lock clean
+.PHONY: help setup demo test test-slow bench studies check lock clean

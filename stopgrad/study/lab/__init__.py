@@ -1,0 +1,1 @@
+"""The laboratory: papers' studies as data, run, judged and written as a page each."""

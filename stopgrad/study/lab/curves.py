@@ -1,0 +1,84 @@
+"""A study's curves as one SVG: a panel a quantity, a line a case, told apart by dashes and by colour. Text and shapes
+alone, so that it shows wherever Markdown does."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+from stopgrad.reporting.charts import number_text, spread, ticks
+from stopgrad.study.lab.records import Record
+
+WIDTH, HEIGHT = 300, 190  # of a panel, pixels
+LEFT, RIGHT, TOP, BOTTOM = 48, 10, 26, 24
+LINE = 18  # of the legend, pixels
+COLOURS = ("#0072b2", "#c44e00", "#00795a", "#b0568d", "#9a6c00", "#2b8fc9", "#6a4bb3", "#555d66", "#a0371f", "#4c7a10")
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4")
+TITLES = {
+    "loss": "loss",
+    "std_ratio": "std_ratio (1: spread out, 0: a point)",
+    "knn_top1": "kNN on held-out training images, %",
+    "rank_h": "effective rank of the backbone",
+    "rank_z": "effective rank of the projection",
+    "cosine_positive": "cosine of two views",
+    "cosine_random": "cosine of two images",
+    "agreement": "cosine of prediction and target",
+    "similarity": "cosine of positives",
+    "gradient_first_layer": "gradient of the first layer",
+}
+
+
+def drawn(found: Mapping[str, Sequence[Record]], fields: Sequence[str]) -> str:
+    """The SVG of those fields that any run has; "" where none has. Of several seeds the first is drawn."""
+    first = {case: runs[0].curves for case, runs in found.items() if runs}
+    shown = [field for field in fields if any(field in curves for curves in first.values())]
+    if not shown:
+        return ""
+    cases = list(first)
+    width = WIDTH * len(shown)
+    height = HEIGHT + LINE * len(cases) + 8
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'font-family="system-ui, sans-serif" font-size="11">',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+    ]
+    for at, field in enumerate(shown):
+        parts += panel(field, {case: first[case].get(field, []) for case in cases}, at * WIDTH)
+    for number, case in enumerate(cases):
+        y = HEIGHT + LINE * number + 12
+        parts.append(f'<path d="M{LEFT} {y - 4}h34" {style(number)}/>')
+        parts.append(f'<text x="{LEFT + 42}" y="{y}" fill="#1c2228">{html.escape(case)}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def panel(field: str, lines: Mapping[str, Sequence[Sequence[float]]], left: int) -> list[str]:
+    """One quantity over steps; cases are told apart by their place in `lines`."""
+    points = [point for line in lines.values() for point in line]
+    low, high = spread(min(y for _, y in points), max(y for _, y in points), field)
+    last = max(x for x, _ in points) or 1.0
+
+    def at(x: float, y: float) -> str:
+        across = left + LEFT + (WIDTH - LEFT - RIGHT) * x / last
+        return f"{across:.1f} {HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (y - low) / (high - low):.1f}"
+
+    title = html.escape(TITLES.get(field, field))
+    out = [f'<text x="{left + LEFT}" y="15" font-weight="600" fill="#1c2228">{title}</text>']
+    for value in ticks(low, high, 4):
+        x, y = at(0, value).split()
+        out.append(f'<path d="M{x} {y}H{left + WIDTH - RIGHT}" stroke="#dcdfe2" fill="none"/>')
+        place = f'x="{float(x) - 5:.1f}" y="{float(y) + 4:.1f}" text-anchor="end"'
+        out.append(f'<text {place} fill="#56616b">{number_text(value)}</text>')
+    for value in ticks(0, last, 3):
+        x, y = at(value, low).split()
+        out.append(f'<text x="{x}" y="{float(y) + 15:.1f}" text-anchor="middle" fill="#56616b">{value:,.0f}</text>')
+    for number, line in enumerate(lines.values()):
+        if line:
+            path = "L".join(at(x, y) for x, y in line)
+            out.append(f'<path d="M{path}" {style(number)}/>')
+    return out
+
+
+def style(number: int) -> str:
+    dash = DASHES[number % len(DASHES)]
+    dashed = f' stroke-dasharray="{dash}"' if dash else ""
+    return f'fill="none" stroke-width="1.8" stroke="{COLOURS[number % len(COLOURS)]}"{dashed}'

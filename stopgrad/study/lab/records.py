@@ -1,0 +1,125 @@
+"""What is kept of a run of a study: its numbers, its curves, a sum of its weights. Runs are large and stay where they
+were made; records are a few kilobytes each, and a study goes on from them on any machine.
+
+A run's name is that of its recipe: METHOD-DIGEST-SEED. Studies that ask for the same recipe share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stopgrad.assemble.api import diagnose_run
+from stopgrad.contracts import ConfigError
+from stopgrad.recipe import Recipe
+from stopgrad.recipe.text import dump
+from stopgrad.reporting.charts import thinned
+from stopgrad.reporting.found import results_in
+from stopgrad.reporting.terminal import curves
+from stopgrad.rundir import RunDir, as_json, write_bytes
+from stopgrad.study.measured import read_finished
+from stopgrad.version import __version__
+
+FORMAT = 1
+DIGEST = 12  # characters of a recipe's sha256
+CURVES = (
+    "loss",
+    "std_ratio",
+    "knn_top1",
+    "rank_h",
+    "rank_z",
+    "cosine_positive",
+    "cosine_random",
+    "similarity",
+    "agreement",
+    "gradient_first_layer",
+)  # fields of the log that are kept, where there are any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One run."""
+
+    name: str
+    seed: int
+    verdict: str
+    values: Mapping[str, float] = field(default_factory=dict)  # as in results.json, and `loss`, the last of the log
+    tested: int = 0  # images the scores were measured on
+    curves: Mapping[str, list[list[float]]] = field(default_factory=dict)  # field of the log -> [[step, value], ...]
+    weights: str = ""  # sha256 of encoder.safetensors
+    why: str = ""  # where it did not come to an end
+    machine: str = ""
+    stopgrad: str = __version__
+
+
+def run_name(recipe: Recipe) -> str:
+    """METHOD-DIGEST-SEED. The digest is that of all settings but the seed, resolved or not."""
+    settings = dump(replace(recipe, seed=0))
+    return f"{recipe.method.name}-{hashlib.sha256(settings.encode()).hexdigest()[:DIGEST]}-{recipe.seed}"
+
+
+def of_run(path: Path, name: str, seed: int, machine: str) -> Record:
+    """Of a finished run. Raises what `read_finished` raises."""
+    run = RunDir(path)
+    found, _ = read_finished(path, seed=seed)
+    log = run.read_log()
+    drawn = {key: [list(point) for point in thinned(curves(log, key))] for key in CURVES}
+    tested = max((row.n for row in results_in(run.results.read_text()) if row.split == "test"), default=0)
+    ends = {"loss": drawn["loss"][-1][1]} if drawn["loss"] else {}
+    return Record(
+        name=name,
+        seed=seed,
+        verdict=found.verdict,
+        values={**found.values, **ends},
+        tested=tested,
+        curves={key: rounded(points) for key, points in drawn.items() if points},
+        weights=hashlib.sha256(run.encoder.read_bytes()).hexdigest() if run.encoder.exists() else "",
+        machine=machine,
+    )
+
+
+def failed(path: Path, name: str, seed: int, why: str, machine: str) -> Record:
+    """Of a run that ended itself: its loss was no number, or it stopped because it collapsed."""
+    log = RunDir(path).read_log()
+    drawn = {key: rounded([list(point) for point in thinned(curves(log, key))]) for key in CURVES}
+    return Record(
+        name=name,
+        seed=seed,
+        verdict=diagnose_run(path).verdict,
+        curves={key: points for key, points in drawn.items() if points},
+        why=why,
+        machine=machine,
+    )
+
+
+def rounded(points: list[list[float]]) -> list[list[float]]:
+    """Five figures: what a curve shows."""
+    return [[step, float(f"{value:.5g}")] for step, value in points]
+
+
+def write(folder: Path, record: Record) -> None:
+    write_bytes(folder / f"{record.name}.json", as_json({"format": FORMAT, **asdict(record)}))
+
+
+def read(folder: Path, name: str) -> Record | None:
+    """None where there is none. Raises ConfigError for a file that is no record."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        if found.pop("format") != FORMAT:
+            raise ValueError("another format")
+        record = Record(**found)
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in record.values.values()):
+            raise ValueError("values are no numbers")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} can't be read as a record ({error}); delete it, and its run is made again"
+        ) from error
+    return record

@@ -1,0 +1,10 @@
+"""The papers' studies, a file a paper. A new one is a `Study` there, in its STUDIES."""
+
+from __future__ import annotations
+
+from stopgrad.study.lab.definition import Study
+from stopgrad.study.papers import byol, directpred, simclr, simsiam
+
+STUDIES: dict[str, Study] = {
+    study.name: study for paper in (simsiam, byol, directpred, simclr) for study in paper.STUDIES
+}

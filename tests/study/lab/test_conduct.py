@@ -1,0 +1,191 @@
+"""A study goes from its records: what is missing is trained, what two studies share once; and its page is complete."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stopgrad.cli.app import app
+from stopgrad.contracts import ConfigError
+from stopgrad.rundir import RunDir
+from stopgrad.study.child import carry_out
+from stopgrad.study.lab import records
+from stopgrad.study.lab.claims import Higher
+from stopgrad.study.lab.conduct import Asked, check_methods, compose, conduct, gather, missing, study_named
+from stopgrad.study.lab.definition import SCALES, Case, Study
+from stopgrad.study.lab.page import write_index, write_page
+from stopgrad.study.papers import STUDIES
+from stopgrad.study.process import Said
+from stopgrad.training.progress import Progress
+
+QUIET = Progress(quiet=True)
+DRY = (  # a handful of steps a run
+    "backbone.width=8",
+    "loop.epochs=1",
+    "loop.batch_size=16",
+    "data.limit=64",
+    "loop.threads=1",
+    "loop.view_threads=1",
+    "watch={every_steps: 2, images: 16, knn_every_steps: 100, knn_bank: 20}",
+    "eval={random_seeds: 1, k: [3], retrieval_images: 8, linear: none}",
+)
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where runs and pages of all studies go."""
+    return tmp_path_factory.mktemp("laboratory")
+
+
+def dry(name: str, folder: Path, trained: list[str] | None = None) -> Path:
+    """The study's page, each run a handful of steps in this process."""
+
+    def train(out: Path, run: str, recipe: Path, seed: int, minutes: float) -> Said:
+        if trained is not None:
+            trained.append(run)
+        return carry_out(out, run, recipe, seed, minutes)
+
+    asked = Asked(study=STUDIES[name], settings=DRY, seeds=1)
+    return conduct(asked, write_page, out=folder / "runs", pages=folder / "pages", train=train, progress=QUIET)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_case_of_every_study_is_a_recipe(name: str, scale: str) -> None:
+    asked = Asked(study=STUDIES[name], scale=scale)  # type: ignore[arg-type]
+    rows = compose(asked)
+    assert [row.why for row in rows if row.recipe is None] == []
+    named = [row.named(0) for row in rows]
+    assert len(set(named)) == len(named), "two cases of a study are the same recipe"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_in_a_handful_of_steps_has_a_complete_page(name: str, laboratory: Path) -> None:
+    page, study = dry(name, laboratory), STUDIES[name]
+    text = page.read_text()
+    assert "not run" not in text
+    assert "can't be run" not in text
+    for heading in (study.title, "## Claims", "## Curves", "## Recipes", "## Cost"):
+        assert heading in text
+    with page.with_suffix(".csv").open() as file:
+        head, *rows = csv.reader(file)
+    cases = [case.name for case in study.cases if "tiny" in case.scales]
+    assert [row[0] for row in rows] == cases
+    assert head[:2] == ["case", "paper"]
+    assert all(len(row) == len(head) for row in rows)
+    assert text.count("stopgrad train ") >= len(cases)
+    assert page.with_suffix(".tex").read_text().count(r"\\") == len(cases) + 1
+    assert page.with_suffix(".svg").read_text().count("<path") > len(cases)
+
+
+def test_what_is_recorded_is_not_trained_again_and_shared_runs_are_made_once(tmp_path: Path) -> None:
+    trained: list[str] = []
+    dry("simsiam/similarity", tmp_path, trained)
+    assert len(trained) == 2
+    dry("simsiam/samples", tmp_path, trained)  # its first case is the other's
+    assert len(trained) == 4
+    page = dry("simsiam/samples", tmp_path, trained)
+    assert len(trained) == 4
+    name = trained[-1]
+    (tmp_path / "pages" / "records" / f"{name}.json").unlink()
+    before = page.read_text()
+    assert dry("simsiam/samples", tmp_path, trained).read_text() == before  # from the run, which is there
+    assert len(trained) == 4
+
+
+def test_a_run_that_ends_itself_is_a_row_and_a_crash_is_tried_again(tmp_path: Path) -> None:
+    study = replace(STUDIES["simsiam/similarity"], claims=())
+    asked = Asked(study=study, settings=DRY, seeds=1)
+    folders = {"out": tmp_path / "runs", "pages": tmp_path / "pages"}
+
+    def breaks(out: Path, run: str, recipe: Path, seed: int, minutes: float) -> Said:
+        return 1, "its process ended with code 1"
+
+    conduct(asked, write_page, **folders, train=breaks, progress=QUIET)
+    assert len(missing(asked, compose(asked), tmp_path / "pages")) == 2
+
+    def diverges(out: Path, run: str, recipe: Path, seed: int, minutes: float) -> Said:
+        RunDir(out / run).path.mkdir(parents=True)
+        RunDir(out / run).recipe.write_text(recipe.read_text())
+        RunDir(out / run).set_status("failed", message="the loss is not finite", exit_code=65)
+        return 65, "the loss is not finite"
+
+    text = conduct(asked, write_page, **folders, train=diverges, progress=QUIET).read_text()
+    assert missing(asked, compose(asked), tmp_path / "pages") == []
+    assert "Runs that ended themselves" in text
+    assert "the loss is not finite" in text
+
+
+def test_a_page_says_what_was_not_run(tmp_path: Path) -> None:
+    asked = Asked(study=STUDIES["simsiam/batch-norm"])
+    rows = compose(asked)
+    text = write_page(gather(asked, rows, tmp_path), tmp_path).read_text()
+    assert "0 of 12 runs are finished; a row that was not run says so." in text
+    assert "| default | 68.1 | not run | 0 |" in text
+    assert "| – not run | without any it learns slowly" in text
+    assert "## Curves" not in text
+
+
+def test_a_recipe_s_digest_knows_every_setting_but_the_seed() -> None:
+    rows = {row.case.name: row for row in compose(Asked(study=STUDIES["simsiam/dimension"]))}
+    assert len({row.named(0) for row in rows.values()}) == len(rows)
+    some = rows["512"]
+    assert some.named(0).rpartition("-")[0] == some.named(1).rpartition("-")[0]
+    assert some.named(1).endswith("-1")
+
+
+def test_a_record_comes_back_as_it_was_and_another_s_is_an_error(tmp_path: Path) -> None:
+    record = records.Record(
+        name="a-0", seed=0, verdict="healthy", values={"knn_top1": 5.0}, curves={"loss": [[0, 1.5]]}
+    )
+    records.write(tmp_path, record)
+    assert records.read(tmp_path, "a-0") == record
+    assert records.read(tmp_path, "b-0") is None
+    file = tmp_path / "a-0.json"
+    good = json.loads(file.read_text())
+    for bad in ("{", "[]", json.dumps({**good, "format": 9}), json.dumps({**good, "values": {"x": "y"}})):
+        file.write_text(bad)
+        with pytest.raises(ConfigError, match=r"a-0.json can't be read as a record .*; delete it"):
+            records.read(tmp_path, "a-0")
+
+
+def test_a_mistake_in_a_study_is_an_error_when_it_is_written() -> None:
+    case = Case(name="a")
+    claim = Higher(words="", of="a", than="b")
+    same = {"title": "", "question": "", "source": "", "measured": "", "method": "simsiam", "claims": ()}
+    with pytest.raises(ConfigError, match="claims speak of 'b'"):
+        Study(name="x/y", cases=(case,), **{**same, "claims": (claim,)})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="two cases have one name"):
+        Study(name="x/y", cases=(case, case), **same)  # type: ignore[arg-type]
+    check_methods(STUDIES)
+    with pytest.raises(ConfigError, match="no method 'nobody'"):
+        check_methods({"x/y": Study(name="x/y", cases=(Case(name="a", method="nobody"),), **same)})  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_none_is_told_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no study 'simsiam/stopgradient'; did you mean 'simsiam/stop-gradient'"):
+        study_named("simsiam/stopgradient", STUDIES)
+    with pytest.raises(ConfigError, match="--scale must be one of tiny, small, paper, got 'huge'"):
+        Asked(study=STUDIES["byol/grid"], scale="huge")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="--seeds must be 1 or more"):
+        Asked(study=STUDIES["byol/grid"], seeds=-1)
+
+
+def test_the_index_says_how_far_each_study_is(tmp_path: Path) -> None:
+    dry("simsiam/similarity", tmp_path)
+    asked = [Asked(study=STUDIES[name], settings=DRY, seeds=1) for name in ("simsiam/similarity", "byol/momentum")]
+    text = write_index([gather(one, compose(one), tmp_path / "pages") for one in asked], tmp_path / "pages").read_text()
+    assert (
+        "| [simsiam/similarity](simsiam-similarity.md) | Is cosine what keeps SimSiam from collapsing? | 2 of 2 |"
+        in text
+    )
+    assert "| byol/momentum | How slowly must BYOL's target follow? | 0 of 5 | 3 not run |" in text
+
+
+def test_the_list_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
+    app(["study", "list"], result_action="return_value")
+    said = capsys.readouterr().out
+    assert all(name in said for name in STUDIES)
+    assert "SimSiam, arXiv:2011.10566, figure 2" in said
