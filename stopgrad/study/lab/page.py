@@ -57,7 +57,7 @@ def write_index(all_found: Sequence[Conducted], pages: Path) -> Path:
         told = ", ".join(f"{outcomes.count(what)} {what}" for what in SIGNS if what in outcomes)
         name = f"[{study.name}]({stem_of(found.asked)}.md)" if found.done else study.name
         lines.append(f"| {name} | {escaped(study.title)} | {found.done} of {found.total} | {told} |")
-    head = "# Studies\n\nPapers' tables, run here; a paper's number stands beside ours on each page. Made by `stopgrad study all`."
+    head = "# Studies\n\nPapers' tables, run here, with their numbers beside ours. Made by `stopgrad study all`."
     write_bytes(pages / "README.md", ("\n\n".join([head, "\n".join(lines)]) + "\n").encode())
     return pages / "README.md"
 
