@@ -15,12 +15,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stopgrad.contracts import Known
-from stopgrad.methods.settings import HeadConfig, MethodConfig, at_least, is_share
+from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, is_share, read_with
 
 if TYPE_CHECKING:
     from torch import nn
 
     from stopgrad.siamese.family import Siamese
+
+
+Form = Literal[
+    "correlation",
+    "contrastive",
+    "asymmetric",
+    "barlow_twins",
+    "barlow_twins_identity",
+    "decorrelation_target",
+    "vicreg",
+    "decorrelation_online",
+]
+READ_BY = {"contrastive": "temperature", "asymmetric": "predictor_epsilon", "vicreg": "variance_weight"}
 
 
 def _projector() -> HeadConfig:
@@ -35,11 +48,22 @@ class UniGradConfig(MethodConfig):
     projector: HeadConfig = field(default_factory=_projector)
     negative_weight: float = 100.0  # lambda
     correlation_momentum: float = 0.99  # rho, of F
+    # correlation is UniGrad; the others are the families' gradients of table 1, in full (asymmetric, barlow_twins,
+    # vicreg) or simplified. negative_weight is what their push is multiplied by, but for contrastive and asymmetric,
+    # whose loss says it.
+    form: Form = "correlation"
+    negatives: Literal["target", "online"] = "target"  # online: momentum for the positive term only (table 2)
+    temperature: float = 0.2  # read by form=contrastive
+    predictor_epsilon: float = 0.3  # read by form=asymmetric: of DirectPred's closed form
+    variance_weight: float = 25.0  # read by form=vicreg
     target: Literal["momentum", "stop_gradient"] = "momentum"  # table 2: its relatives lose about 2 with stop_gradient
     target_momentum: float = 0.996  # where the cosine to 1 starts
 
     def __post_init__(self) -> None:
-        at_least(self, 0, {"negative_weight": 100})
+        at_least(self, 0, {"negative_weight": 100, "predictor_epsilon": 0.3, "variance_weight": 25})
+        above_zero(self, {"temperature": 0.2})
+        for form, name in READ_BY.items():
+            read_with(self, f"form={form}", self.form == form, name)
         is_share(self, {"correlation_momentum": 0.99, "target_momentum": 0.996})
 
 
@@ -49,7 +73,7 @@ def unigrad(backbone: nn.Module, config: UniGradConfig, known: Known) -> Siamese
 
     from stopgrad.nn.heads import mlp
     from stopgrad.siamese.family import Siamese
-    from stopgrad.siamese.gradients import CorrelationGradient
+    from stopgrad.siamese.gradients import CorrelationGradient, WrittenGradient
     from stopgrad.siamese.pairs import pairs_of
     from stopgrad.siamese.targets import Momentum, StopGradient
 
@@ -58,11 +82,26 @@ def unigrad(backbone: nn.Module, config: UniGradConfig, known: Known) -> Siamese
     target: nn.Module = StopGradient()
     if config.target == "momentum":
         target = Momentum(backbone, projector, config.target_momentum)
+    objective: nn.Module
+    if config.form == "correlation":
+        weight, rho = config.negative_weight, config.correlation_momentum
+        objective = CorrelationGradient(head.dim, weight, rho, config.negatives)
+    else:
+        objective = WrittenGradient(
+            head.dim,
+            config.form,
+            weight=config.negative_weight,
+            temperature=config.temperature,
+            epsilon=config.predictor_epsilon,
+            variance=config.variance_weight,
+            momentum=config.correlation_momentum,
+            negatives=config.negatives,
+        )
     return Siamese(
         backbone=backbone,
         projector=projector,
         predictor=nn.Identity(),
         target=target,
-        objective=CorrelationGradient(head.dim, config.negative_weight, config.correlation_momentum),
+        objective=objective,
         pairs=pairs_of("symmetric", len(known.crops)),
     )

@@ -6,7 +6,7 @@ python two_processes.py RANK PORT OUT
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from stopgrad import dist
 from stopgrad.contracts import Clock, Views
 from stopgrad.method import Method
 from stopgrad.methods import METHODS
+from stopgrad.methods.unigrad import Form
 from stopgrad.nn.batch_norm import statistics, synchronise
 from tests.methods.small import batch, small
 
@@ -36,6 +37,12 @@ CASES: dict[str, dict[str, Any]] = {
     "directpred by DirectCopy": {"form": "directcopy"},
     "byol without its slow copy": {"target": "stop_gradient"},
     "unigrad without its slow copy": {"target": "stop_gradient"},
+    **{
+        f"unigrad as {form.replace('_', ' ')}": {"form": form, "negative_weight": 0.5}
+        for form in get_args(Form)
+        if form != "correlation"
+    },
+    "unigrad with negatives of its own": {"negatives": "online"},
     "directpred, trained in between": {"every": 2},
     "clip by the sigmoid": {"loss": "sigmoid"},
     "cpc of all candidates": {"drawn": 0},

@@ -159,6 +159,14 @@ CHANGES: list[dict[str, Any]] = [
     {"correlation_momentum": 0.5},
     {"target": "stop_gradient"},
     {"target_momentum": 0.5},
+    {"negatives": "online"},
+    {"form": "contrastive"},
+    {"form": "asymmetric"},
+    {"form": "barlow_twins"},
+    {"form": "barlow_twins_identity"},
+    {"form": "decorrelation_target"},
+    {"form": "vicreg"},
+    {"form": "decorrelation_online"},
 ]
 
 

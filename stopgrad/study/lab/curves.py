@@ -24,6 +24,7 @@ TITLES = {
     "cosine_random": "cosine of two images",
     "agreement": "cosine of prediction and target",
     "similarity": "cosine of positives",
+    "balance": "negative over positive part of the gradient",
     "gradient_first_layer": "gradient of the first layer",
 }
 

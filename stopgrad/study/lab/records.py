@@ -37,6 +37,7 @@ CURVES = (
     "cosine_random",
     "similarity",
     "agreement",
+    "balance",
     "gradient_first_layer",
 )  # fields of the log that are kept, where there are any
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stopgrad.study.lab.definition import Study
-from stopgrad.study.papers import byol, directpred, simclr, simsiam
+from stopgrad.study.papers import byol, directpred, simclr, simsiam, unigrad
 
 STUDIES: dict[str, Study] = {
-    study.name: study for paper in (simsiam, byol, directpred, simclr) for study in paper.STUDIES
+    study.name: study for paper in (simsiam, unigrad, byol, directpred, simclr) for study in paper.STUDIES
 }
