@@ -65,7 +65,11 @@ def print_list() -> None:
 
     rows = [("study", "runs", "source")]
     rows += [
-        (study.name, str(sum("tiny" in case.scales for case in study.cases) * study.seeds), study.source.split(";")[0])
+        (
+            study.name,
+            str(sum("tiny" in case.scales for case in study.cases) * study.seeds),
+            study.source.split(";")[0].split(". ")[0],
+        )
         for study in STUDIES.values()
     ]
     widths = [max(map(len, column)) for column in zip(*rows)]

@@ -113,6 +113,18 @@ def command_of(asked: Asked, case: Case) -> str:
     return shlex.join(words) + also
 
 
+def again_of(asked: Asked, out: Path = OUT, pages: Path | None = None) -> str:
+    """What to type to go on with a study."""
+    words = ["stopgrad", "study", asked.study.name]
+    words += ["--scale", asked.scale] if asked.scale != "tiny" else []
+    words += ["--data", asked.data] if asked.data else []
+    words += ["--recipe", asked.recipe] if asked.recipe else []
+    words += ["--seeds", str(asked.seeds)] if asked.seeds else []
+    words += ["--out", str(out)] if out != OUT else []
+    words += ["--pages", str(pages)] if pages is not None and pages != out / "pages" else []
+    return shlex.join([*words, *(["--set", *asked.settings] if asked.settings else [])])
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conducted:
     """A study as far as it has come."""
@@ -166,7 +178,7 @@ def conduct(
                     page = write_page(gather(asked, rows, pages), pages)
         except KeyboardInterrupt as error:
             code = signals.TERMINATED if isinstance(error, signals.Terminated) else signals.INTERRUPTED
-            again = f"stopgrad study {asked.study.name} --scale {asked.scale} --out {out}"
+            again = again_of(asked, out, pages)
             raise InterruptedRunError(f"stopped; what was trained is kept, go on with: {again}", code) from error
         finally:
             progress.close()

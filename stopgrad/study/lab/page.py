@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stopgrad.rundir import write_bytes
 from stopgrad.study.lab.claims import interval
-from stopgrad.study.lab.conduct import Asked, Conducted, Row, command_of
+from stopgrad.study.lab.conduct import Asked, Conducted, Row, again_of, command_of
 from stopgrad.study.lab.curves import drawn
 from stopgrad.study.lab.records import Record
 from stopgrad.study.table import NOTHING, escaped
@@ -86,8 +86,7 @@ def parts(found: Conducted, head: list[str], rows: list[list[str]], curves: str)
             "Of several seeds the first.",
         ]
     told += ["## Recipes", recipes(found), "## Cost", cost(found)]
-    again = f"stopgrad study {study.name} --scale {asked.scale}" + (f" --data {asked.data}" if asked.data else "")
-    told.append(f"Made, and continued, by `{again}`.")
+    told.append(f"Made, and continued, by `{again_of(asked)}`.")
     return told
 
 

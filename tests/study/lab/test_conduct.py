@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from stopgrad.cli.app import app
-from stopgrad.contracts import ConfigError
+from stopgrad.contracts import ConfigError, InterruptedRunError
 from stopgrad.rundir import RunDir
 from stopgrad.study.child import carry_out
 from stopgrad.study.lab import records
 from stopgrad.study.lab.claims import Higher
-from stopgrad.study.lab.conduct import Asked, check_methods, compose, conduct, gather, missing, study_named
+from stopgrad.study.lab.conduct import Asked, again_of, check_methods, compose, conduct, gather, missing, study_named
 from stopgrad.study.lab.definition import SCALES, Case, Study
 from stopgrad.study.lab.page import write_index, write_page
 from stopgrad.study.papers import STUDIES
@@ -182,6 +182,19 @@ def test_the_index_says_how_far_each_study_is(tmp_path: Path) -> None:
         in text
     )
     assert "| byol/momentum | How slowly must BYOL's target follow? | 0 of 5 | 3 not run |" in text
+
+
+def test_stopped_it_says_what_to_type(tmp_path: Path) -> None:
+    asked = Asked(study=STUDIES["simsiam/similarity"], settings=DRY[:2], seeds=2, data="a folder")
+
+    def stops(*_: object) -> Said:
+        raise KeyboardInterrupt
+
+    message = r"stopgrad study simsiam/similarity --seeds 2 --out .* --set backbone.width=8 loop.epochs=1$"
+    with pytest.raises(InterruptedRunError, match=message):
+        conduct(replace(asked, data=None), write_page, out=tmp_path / "runs", train=stops, progress=QUIET)
+    said = again_of(asked)
+    assert said == "stopgrad study simsiam/similarity --data 'a folder' --seeds 2 --set backbone.width=8 loop.epochs=1"
 
 
 def test_the_list_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
