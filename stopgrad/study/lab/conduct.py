@@ -6,6 +6,7 @@ a few kilobytes a run, which is all that a page is made of. A study goes on from
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from stopgrad.contracts import ConfigError, InterruptedRunError, StorageError, d
 from stopgrad.methods import METHODS
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump
+from stopgrad.recipe.typed import plain
 from stopgrad.reporting.found import printable
 from stopgrad.rundir import write_bytes
 from stopgrad.study.compare import STOPPED, STORAGE, held, machine, settled, wait_for
@@ -92,25 +94,38 @@ def compose(asked: Asked) -> list[Row]:
 
 def recipe_of(asked: Asked, case: Case) -> Recipe:
     """The preset with the study's settings, then the case's, then the user's."""
-    method = case.method or asked.study.method
-    options = api.Options(data=asked.data, epochs=EPOCHS[asked.scale], seed=0)
-    recipe = api.compose(f"{method}/{asked.preset}", options)
-    if case.views != 2:
-        _, views = recipe.of_images(f"study {asked.study.name}")
-        recipe = replace(recipe, views=replace(views, crops=(views.crops[0],) * case.views))
-    settings = [*asked.study.settings, *case.settings, *asked.settings]
-    return api.compose(recipe, api.Options(settings=settings))
+    options = api.Options(
+        data=asked.data,
+        epochs=EPOCHS[asked.scale],
+        seed=0,
+        settings=[*views_of(asked, case), *settings_of(asked, case)],
+    )
+    return api.compose(preset_of(asked, case), options)
+
+
+def preset_of(asked: Asked, case: Case) -> str:
+    return f"{case.method or asked.study.method}/{asked.preset}"
+
+
+def settings_of(asked: Asked, case: Case) -> list[str]:
+    return [*asked.study.settings, *case.settings, *asked.settings]
+
+
+def views_of(asked: Asked, case: Case) -> list[str]:
+    """The preset's first crop as often as the case wants views; nothing where it has two, as presets have."""
+    if case.views == 2:
+        return []
+    _, views = api.compose(preset_of(asked, case), api.Options()).of_images(f"study {asked.study.name}")
+    return [f"views.crops={json.dumps([plain(views.crops[0])] * case.views)}"]
 
 
 def command_of(asked: Asked, case: Case) -> str:
-    """What to type to train a case by itself."""
-    words = ["stopgrad", "train", f"{case.method or asked.study.method}/{asked.preset}"]
+    """What to type to train a case by itself, with seed 0."""
+    words = ["stopgrad", "train", preset_of(asked, case)]
     words += ["--data", asked.data] if asked.data else []
     words += ["--epochs", str(EPOCHS[asked.scale])]
-    settings = [*asked.study.settings, *case.settings, *asked.settings]
-    words += ["--set", *settings] if settings else []
-    also = f"  # views.crops: the first, {case.views} times" if case.views != 2 else ""
-    return shlex.join(words) + also
+    settings = [*views_of(asked, case), *settings_of(asked, case)]
+    return shlex.join([*words, *(["--set", *settings] if settings else [])])
 
 
 def again_of(asked: Asked, out: Path = OUT, pages: Path | None = None) -> str:

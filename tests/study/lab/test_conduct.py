@@ -2,18 +2,30 @@
 
 import csv
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from stopgrad.assemble import api
 from stopgrad.cli.app import app
 from stopgrad.contracts import ConfigError, InterruptedRunError
 from stopgrad.rundir import RunDir
 from stopgrad.study.child import carry_out
 from stopgrad.study.lab import records
 from stopgrad.study.lab.claims import Higher
-from stopgrad.study.lab.conduct import Asked, again_of, check_methods, compose, conduct, gather, missing, study_named
+from stopgrad.study.lab.conduct import (
+    Asked,
+    again_of,
+    check_methods,
+    command_of,
+    compose,
+    conduct,
+    gather,
+    missing,
+    study_named,
+)
 from stopgrad.study.lab.definition import SCALES, Case, Study
 from stopgrad.study.lab.page import write_index, write_page
 from stopgrad.study.papers import STUDIES
@@ -195,6 +207,16 @@ def test_stopped_it_says_what_to_type(tmp_path: Path) -> None:
         conduct(replace(asked, data=None), write_page, out=tmp_path / "runs", train=stops, progress=QUIET)
     said = again_of(asked)
     assert said == "stopgrad study simsiam/similarity --data 'a folder' --seeds 2 --set backbone.width=8 loop.epochs=1"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_command_of_a_case_trains_its_recipe(name: str) -> None:
+    asked = Asked(study=STUDIES[name])
+    for row in compose(asked):
+        words = shlex.split(command_of(asked, row.case))
+        assert words[:2] + words[3:5] == ["stopgrad", "train", "--epochs", "8"]
+        settings = words[6:] if len(words) > 5 else []
+        assert api.compose(words[2], api.Options(epochs=8, settings=settings)) == row.recipe
 
 
 def test_the_list_names_every_study(capsys: pytest.CaptureFixture[str]) -> None:
