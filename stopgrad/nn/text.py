@@ -65,6 +65,15 @@ class Block(nn.Module):
         return out
 
 
+def without_padding(ids: Tensor) -> Tensor:
+    """ids: [B, L] -> [B, longest], without what fills up behind the longest text of the batch: it is in no mean and
+    nothing looks at it, so captions of ten tokens need not cost what 32 do. An exported graph keeps all of them."""
+    if torch.compiler.is_compiling():
+        return ids
+    columns = (ids != NO_TOKEN).any(dim=0).nonzero()
+    return ids[:, : int(columns[-1]) + 1] if len(columns) else ids[:, :1]
+
+
 class TextTransformer(nn.Module):
     """Token ids [B, L] -> [B, width], L up to the `length` that it was built for.
 
@@ -86,12 +95,8 @@ class TextTransformer(nn.Module):
             self.embedding.weight[NO_TOKEN].zero_()
 
     def states(self, ids: Tensor) -> Tensor:
-        """ids: [B, L] -> [B, L, width], what stands at each token."""
+        """ids: [B, L], L no more than it was built for -> [B, L, width], what stands at each token."""
         length = ids.shape[1]
-        if length > len(self.positions):
-            raise ConfigError(
-                f"text_transformer was built for {len(self.positions)} tokens, got {length}; views.length says how many"
-            )
         seen = tokens_there(ids)[:, None, None, :]  # [B, 1, 1, L]
         if self.causal:
             seen = seen & torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()  # [B, 1, L, L]
@@ -102,6 +107,12 @@ class TextTransformer(nn.Module):
         return out
 
     def forward(self, ids: Tensor) -> Tensor:
+        if ids.shape[1] > len(self.positions):
+            raise ConfigError(
+                f"text_transformer was built for {len(self.positions)} tokens, got {ids.shape[1]}; views.length says "
+                "how many"
+            )
+        ids = without_padding(ids)
         return pooled(self.states(ids), tokens_there(ids), self.pool)
 
 
@@ -115,6 +126,7 @@ class TextGRU(nn.Module):
         self.gru = nn.GRU(width, width, layers, batch_first=True)
 
     def forward(self, ids: Tensor) -> Tensor:
+        ids = without_padding(ids)
         x = self.embedding(ids)
         half = torch.is_autocast_enabled(x.device.type)  # asked first, since an exported graph has no word for it
         with torch.autocast(x.device.type, enabled=False) if half else nullcontext():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stopgrad.contracts import ConfigError, MissingInputError
+from stopgrad.nn import text
 from stopgrad.nn.backbones import build_backbone
 from stopgrad.nn.config import BackboneConfig
 from stopgrad.nn.text import TextTransformer, pooled, tokens_there
@@ -207,3 +208,21 @@ def test_what_does_not_fit_a_hugging_face_encoder(bert: Path, tmp_path: Path) ->
         load_weights(model, tmp_path)  # type: ignore[arg-type]
     with pytest.raises(MissingInputError, match=r"no config\.json that can be read"):
         architecture_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_fills_up_behind_the_longest_text_costs_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk = build_backbone(BackboneConfig(name=name, width=16), 30, 32, seed=0)
+    ids = torch.zeros(4, 32, dtype=torch.long)
+    ids[:, :5] = torch.randint(4, 30, (4, 5))
+    ids[0, 5:9] = 7
+    looked_up: list[int] = []
+    real = trunk.embedding.forward  # type: ignore[union-attr]
+    monkeypatch.setattr(trunk.embedding, "forward", lambda x: looked_up.append(x.shape[1]) or real(x))
+    found = trunk(ids)
+    assert looked_up == [9]
+    monkeypatch.setattr(text, "without_padding", lambda ids: ids)
+    torch.testing.assert_close(found, trunk(ids))
+    assert looked_up == [9, 32]
+    monkeypatch.undo()
+    assert trunk(torch.zeros(2, 32, dtype=torch.long)).isfinite().all()
