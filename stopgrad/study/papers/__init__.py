@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from stopgrad.study.lab.definition import Study
-from stopgrad.study.papers import byol, directpred, simclr, simsiam, unigrad
+from stopgrad.study.papers import byol, dino, directpred, invaspread, moco, simclr, simsiam, unigrad
 
 STUDIES: dict[str, Study] = {
-    study.name: study for paper in (simsiam, unigrad, byol, directpred, simclr) for study in paper.STUDIES
+    study.name: study
+    for paper in (simsiam, unigrad, byol, directpred, simclr, moco, invaspread, dino)
+    for study in paper.STUDIES
 }
