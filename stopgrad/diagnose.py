@@ -73,9 +73,16 @@ def diagnose(history: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) ->
     while since > 0 and tokens[since - 1] == token:
         since -= 1
     cause, explanation, command = tell(token, history, recipe)
-    many = SAMPLES.get(recipe.get("views", {}).get("kind", "image"), "images")
-    seen = tuple(line.replace("images", many) for line in show(history))
-    return Diagnosis(token, seen, cause, explanation.replace("images", many), command, int(history[since]["step"]))
+    kind = recipe.get("views", {}).get("kind", "image")
+    seen = tuple(in_words_of(kind, line) for line in show(history))
+    return Diagnosis(token, seen, cause, in_words_of(kind, explanation), command, int(history[since]["step"]))
+
+
+def in_words_of(kind: str, text: str) -> str:
+    """Sentences here are of images; of another kind of samples they say what those are."""
+    if kind not in SAMPLES:
+        return text
+    return text.replace("images", SAMPLES[kind]).replace("by pixels", "without a network")
 
 
 def verdict(line: Mapping[str, Any], start: Mapping[str, Any]) -> str:
@@ -169,13 +176,14 @@ def evidence(history: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     start = history[0]
     last = next((line for line in reversed(history) if line.get("rank_h") is not None), start)
     skipped = sum(bool(line.get("skipped")) for line in history)
+    pixels = f", by pixels {_show(start, 'pixel_retrieval')} %" if start.get("pixel_retrieval") is not None else ""
     lines = [
         f"std_ratio {_show(last, 'std_ratio')} at step {last['step']} (near 1 is healthy, 0 is a point)",
         f"effective rank of the projection {_show(last, 'rank_z')}, at the start {_show(start, 'rank_z')}",
         f"effective rank of the backbone {_show(last, 'rank_h')}, at the start {_show(start, 'rank_h')}",
         f"second view nearer than {_show(last, 'separation_h')} % of other images, at the start "
         f"{_show(start, 'separation_h')} %; the nearest of all for {_show(last, 'retrieval_h')} %, at the start "
-        f"{_show(start, 'retrieval_h')} %, by pixels {_show(start, 'pixel_retrieval')} %",
+        f"{_show(start, 'retrieval_h')} %" + pixels,
         f"{_meeting(last)}the projections of two views meet with cosine {_show(last, 'cosine_positive')}, of two "
         f"images with {_show(last, 'cosine_random')}",
     ]

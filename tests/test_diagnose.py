@@ -213,3 +213,20 @@ def test_of_a_taught_run_cause_command_and_evidence_are_told() -> None:
     said = diagnose([without, {**without, "loss": 1.0, "step": 100, "epoch": 3.0, **line}], recipe)
     assert said.explanation.startswith("agreement with the teacher on held-out images is 12.0 %")
     assert said.next_command == "stopgrad distill /runs/t --data d --epochs 4"
+
+
+def test_samples_of_another_kind_are_called_by_their_name() -> None:
+    whole = plain(recipe_named("simsiam"))
+    last = {**HEALTHY, "step": PATIENCE_STEPS}
+    said = {kind: diagnose([START, last], {**whole, "views": {"kind": kind}}) for kind in ("image", "audio", "text")}
+    assert "tell images apart" in said["image"].explanation
+    assert "tell sounds apart" in said["audio"].explanation
+    assert "tell texts apart" in said["text"].explanation
+    assert any("of other texts" in line and "without a network" in line for line in said["text"].evidence)
+    assert not any("images" in line or "pixels" in line for line in said["text"].evidence)
+
+
+def test_where_nothing_was_found_by_pixels_nothing_is_said_of_them() -> None:
+    first = {key: value for key, value in START.items() if key != "pixel_retrieval"}
+    silent = diagnose([first, {**HEALTHY, "step": PATIENCE_STEPS}], plain(recipe_named("simsiam")))
+    assert not any("pixels" in line for line in silent.evidence)
