@@ -19,7 +19,7 @@ from stopgrad import dist, rng
 from stopgrad.assemble.begin import load_start
 from stopgrad.assemble.lesson import Lesson, lesson_of
 from stopgrad.assemble.towers import text_input
-from stopgrad.contracts import ConfigError, Images, Maker, Views
+from stopgrad.contracts import Batch, Clock, ConfigError, Images, Maker, Views
 from stopgrad.data.listing import cores
 from stopgrad.data.loader import Loader, Subset, hold_out
 from stopgrad.data.sources import Data
@@ -197,6 +197,7 @@ def build_job(
         bf16=bf16,
         threads=threads,
         also=lesson.exam(method, device, bf16, threads) if lesson else None,
+        reaching=reached(recipe, method, kept, maker) if recipe.watch.gradients else None,
     )
 
     def views_at(step: int) -> Views:
@@ -223,6 +224,19 @@ def build_job(
         resume_command=f"stopgrad train {shlex.quote(str(run.path))} --resume",
     )
     return Built(job, maker, watch, preprocess, lesson)
+
+
+def reached(recipe: Recipe, method: Method, kept: Images, maker: Maker) -> Callable[[Clock], Mapping[str, float]]:
+    """What measures watch.gradients, on one batch of training images, the same for the whole run: those have their row
+    in a bank. Raises ConfigError where that is not offered."""
+    from stopgrad.siamese.reaching import check, measured
+
+    check(method)
+    if dist.world() > 1:
+        raise ConfigError("watch.gradients is measured on one process; remove it, or train with one")
+    index = rng.permutation(len(kept), recipe.seed, epoch=2, purpose=rng.WATCH)[: recipe.loop.batch_size]
+    views = maker(Batch(kept.take(index), index, epoch=rng.key(rng.WATCH) >> 33))
+    return partial(measured, method, views)
 
 
 def tell_groups(method: Method, recipe: Recipe, data: Data, kept: Images) -> None:

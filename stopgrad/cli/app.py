@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from stopgrad.cli import compare, encoders, fewlabels, finetune, images, reports, study
+from stopgrad.cli import compare, encoders, fewlabels, finetune, gradients, images, reports, study
 from stopgrad.version import __version__
 
 app = App(
@@ -147,6 +147,7 @@ app.command(finetune.distill)
 app.command(fewlabels.fewlabels)
 app.command(compare.compare)
 app.command(study.study)
+app.command(gradients.gradients)
 app.command(reports.report)
 app.command(images.check)
 app.command(images.views)

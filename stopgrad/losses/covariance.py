@@ -30,6 +30,19 @@ def barlow_twins(z0: Tensor, z1: Tensor, off_diagonal_weight: float) -> Tensor:
 
 
 @in_float32
+def barlow_twins_draw(z0: Tensor, z1: Tensor, off_diagonal_weight: float) -> Tensor:
+    """What of minus barlow_twins draws two views together: 2 C_ii - (1 - weight) C_ii^2, summed over channels.
+
+    The rest of the loss is weight times the sum of all C_ij^2, and D. z0, z1: [B, D]. UniGrad, arXiv:2112.05141,
+    section 3: its gradient in one view is A times the other, A = I - (1 - weight) C_ii.
+    """
+    check_equal_shapes(z0=z0, z1=z1)
+    check_at_least_2(len(z0))
+    diagonal = (_standardised(z0) * _standardised(z1)).mean(dim=0)
+    return (2 * diagonal - (1 - off_diagonal_weight) * diagonal.square()).sum()
+
+
+@in_float32
 def vicreg_terms(z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """VICReg's three terms as the paper writes them. arXiv:2105.04906, eq. 5, 1 and 4.
 

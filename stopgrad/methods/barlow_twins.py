@@ -50,6 +50,7 @@ def barlow_twins(backbone: nn.Module, config: BarlowTwinsConfig, known: Known) -
     from torch import Tensor, nn
 
     from stopgrad import losses
+    from stopgrad.losses.covariance import barlow_twins_draw
     from stopgrad.nn.heads import mlp
     from stopgrad.siamese.covariance import WholeBatch
     from stopgrad.siamese.family import Siamese
@@ -59,6 +60,9 @@ def barlow_twins(backbone: nn.Module, config: BarlowTwinsConfig, known: Known) -
     def compare(z0: Tensor, z1: Tensor) -> Tensor:
         return config.loss_weight * losses.barlow_twins(z0, z1, config.off_diagonal_weight)
 
+    def draws(z0: Tensor, z1: Tensor) -> Tensor:
+        return config.loss_weight * barlow_twins_draw(z0, z1, config.off_diagonal_weight)
+
     head = config.projector
     widths = head.widths(int(backbone.dim))  # type: ignore[arg-type]
     return Siamese(
@@ -66,6 +70,6 @@ def barlow_twins(backbone: nn.Module, config: BarlowTwinsConfig, known: Known) -
         projector=mlp(widths, head.norm, head.output_norm, output_bias=False),
         predictor=nn.Identity(),
         target=Shared(),
-        objective=WholeBatch(compare, "cross-correlation"),
+        objective=WholeBatch(compare, "cross-correlation", draws),
         pairs=pairs_of("symmetric", len(known.crops)),
     )

@@ -61,12 +61,15 @@ def vicreg(backbone: nn.Module, config: VICRegConfig, known: Known) -> Siamese:
     def compare(z0: Tensor, z1: Tensor) -> Tensor:
         return losses.vicreg(z0, z1, invariance, variance, config.covariance)
 
+    def draws(z0: Tensor, z1: Tensor) -> Tensor:
+        return 2 * invariance * (z0 * z1).sum(dim=1).mean()  # of the squared distance; the lengths hold images apart
+
     widths = head.widths(int(backbone.dim))  # type: ignore[arg-type]
     return Siamese(
         backbone=backbone,
         projector=mlp(widths, head.norm, head.output_norm, hidden_bias=True, output_bias=False),
         predictor=nn.Identity(),
         target=Shared(),
-        objective=WholeBatch(compare, "variance-invariance-covariance"),
+        objective=WholeBatch(compare, "variance-invariance-covariance", draws),
         pairs=pairs_of("symmetric", len(known.crops)),
     )

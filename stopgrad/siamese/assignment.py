@@ -87,6 +87,15 @@ class SwappedAssignment(Part):
                 queue.stage(units[view])
         return over_pairs(scores, wanted, pairs, self.temperature)
 
+    def attraction(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> Tensor | None:
+        """Half of the cross-entropy's gradient: the code of the other view, in prototypes."""
+        scores = {view: self.prototypes(F.normalize(wide(projection), dim=1)) for view, projection in p.items()}
+        with torch.no_grad():
+            wanted = {view: self._codes(scores[view], i, clock) for i, view in enumerate(pairs.targets)}
+        return towards(scores, wanted, pairs, self.temperature)
+
     def _codes(self, scores: Tensor, place: int, clock: Clock) -> Tensor:
         """Of one global crop, [B, K]. place: which queue is its."""
         every = dist.gather(scores)  # [world * B, K]
@@ -156,6 +165,14 @@ class CentredCrossEntropy(Part):
         self.centre.stage(torch.cat(list(t.values())).mean(dim=0, keepdim=True))
         return over_pairs(p, wanted, pairs, self.student_temperature)
 
+    def attraction(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> Tensor | None:
+        """Half of the cross-entropy's gradient: what the teacher says, in prototypes."""
+        temperature = self.temperature_at(clock)
+        wanted = {view: F.softmax((t_view - self.centre.value) / temperature, dim=1) for view, t_view in t.items()}
+        return towards(p, wanted, pairs, self.student_temperature)
+
     def temperature_at(self, clock: Clock) -> float:
         """Of the teacher: in equal steps from the first epoch's to the last's of the warm-up, then constant."""
         if clock.epoch >= self.warmup_epochs:
@@ -192,6 +209,12 @@ class SharedPrototypes(Part):
     def before_step(self, clock: Clock) -> None:
         if clock.epoch < self.frozen_epochs:
             self.prototypes.weight.grad = None
+
+
+def towards(scores: Vectors, wanted: Vectors, pairs: Pairs, temperature: float) -> Tensor:
+    """What a cross-entropy of scores [B, K] with what is wanted [B, K] draws by, mean over pairs and images."""
+    drawn = [(wanted[target] * scores[online]).sum(dim=1).mean() for online, target in pairs.both]
+    return torch.stack(drawn).mean() / temperature
 
 
 def over_pairs(scores: Vectors, wanted: Vectors, pairs: Pairs, temperature: float) -> tuple[Tensor, dict[str, Tensor]]:

@@ -17,7 +17,7 @@ from stopgrad.contracts import Clock, Views
 from stopgrad.losses.inputs import in_float32, widen
 from stopgrad.nn.memory import Queue
 from stopgrad.siamese.family import Part, Siamese, Vectors
-from stopgrad.siamese.objectives import agreement
+from stopgrad.siamese.objectives import agreement, nearness
 from stopgrad.siamese.pairs import Pairs
 from stopgrad.siamese.targets import Momentum, Shared
 
@@ -47,6 +47,11 @@ class BatchAndQueue(Part):
         past = self.queue.keys  # live, not a copy: what is staged is written after the backward that reads it
         losses = [among_past(p[o], keys[g], keys.get(o), past, self.temperature, first) for o, g in pairs.both]
         return self.times * torch.stack(losses).mean(), agreement(p, t, pairs)
+
+    def attraction(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> Tensor | None:
+        return self.times * nearness(p, t, pairs, self.temperature)
 
     def stage(self, rows: Tensor) -> None:
         """rows: [B, D] of any length, of this process's images; unit rows join the queue after the step."""

@@ -24,10 +24,14 @@ class WholeBatch(Part):
     compare: (z0 [N, D], z1 [N, D]) -> scalar, the same both ways round.
     """
 
-    def __init__(self, compare: Callable[[Tensor, Tensor], Tensor], says: str) -> None:
+    def __init__(
+        self, compare: Callable[[Tensor, Tensor], Tensor], says: str, draws: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        """draws: called as compare, the part of minus the loss that draws the views together."""
         super().__init__()
         self.compare = compare
         self.says = says
+        self.draws = draws
 
     def forward(
         self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
@@ -35,3 +39,9 @@ class WholeBatch(Part):
         whole = {view: dist.gather(projection) for view, projection in (z | t | p).items()}
         loss = torch.stack([self.compare(whole[i], whole[j]) for i, j in pairs.unordered]).mean()
         return loss, agreement(p, t, pairs)
+
+    def attraction(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> Tensor | None:
+        whole = {view: dist.gather(projection) for view, projection in (z | t | p).items()}
+        return torch.stack([self.draws(whole[i], whole[j]) for i, j in pairs.unordered]).mean()

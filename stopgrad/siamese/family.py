@@ -26,6 +26,13 @@ class Part(nn.Module):
 
     says = ""  # what stands in the method's row of `stopgrad methods`
 
+    def attraction(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> Tensor | None:
+        """Of an objective, called as its forward: the part of minus the loss that draws a view to its target, a scalar.
+        None where the loss has no such part by itself (a cosine). For `reaching`; nothing is staged."""
+        return None
+
     def before_step(self, clock: Clock) -> None:
         """All gradients of the step are there."""
 

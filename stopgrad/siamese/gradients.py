@@ -22,7 +22,7 @@ from stopgrad.losses.gradients import (
 from stopgrad.losses.inputs import widen
 from stopgrad.nn.memory import MovingAverage
 from stopgrad.siamese.family import Part, Siamese, Vectors
-from stopgrad.siamese.objectives import similarity
+from stopgrad.siamese.objectives import nearness, similarity
 from stopgrad.siamese.pairs import Pairs
 from stopgrad.siamese.predictors import direct_pred
 
@@ -70,6 +70,11 @@ class CorrelationGradient(Part):
         alike = similarity(p, t, pairs)
         # the surrogate's value is -cos + weight u'Fu, the objective's -cos + weight / 2 u'Fu
         return loss, {"similarity": alike, "objective": (loss.detach() - alike) / 2}
+
+    def attraction(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> Tensor | None:
+        return nearness(p, {view: rows.detach() for view, rows in t.items()}, pairs)
 
     def after_step(self, online: Siamese, clock: Clock) -> None:
         self.correlation.commit()
@@ -119,22 +124,36 @@ class WrittenGradient(Part):
     def forward(
         self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        source = t if self.negatives == "target" else z
-        target = {view: self.features(dist.gather(t[view].detach())) for view in pairs.targets}
-        others = {view: self.features(dist.gather(source[view].detach())) for view in pairs.targets}
-        predictor = self.predictor([source[view].detach() for view in pairs.targets])
-        keys = torch.cat([others[view] for view in pairs.targets])
         losses, balances = [], []
-        for online, view in pairs.both:
-            u = self.features(dist.gather(p[online]))  # of all processes: each computes the whole loss
-            held = u.detach()
-            pull, push = (self.parts(held, one, keys, predictor) for one in (target[view], others[view]))
-            parts = Parts(pull.positive, push.negative)
+        for u, parts in self.written(p, z, t, pairs):
             each = (parts.whole * u).sum(dim=1)
             losses.append(each.sum() if self.form in WHOLE_BATCH else each.mean())
             balances.append(parts.balance)
         logs = {"similarity": similarity(p, t, pairs), "balance": torch.stack(balances).mean()}
         return torch.stack(losses).mean(), logs
+
+    def attraction(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> Tensor | None:
+        drawn = [-(parts.positive * u).sum(dim=1) for u, parts in self.written(p, z, t, pairs, staged=False)]
+        return torch.stack([each.sum() if self.form in WHOLE_BATCH else each.mean() for each in drawn]).mean()
+
+    def written(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, staged: bool = True
+    ) -> list[tuple[Tensor, Parts]]:
+        """Of each pair the features [N, D] of all processes, with gradient, and what is written for them."""
+        source = t if self.negatives == "target" else z
+        target = {view: self.features(dist.gather(t[view].detach())) for view in pairs.targets}
+        others = {view: self.features(dist.gather(source[view].detach())) for view in pairs.targets}
+        predictor = self.predictor([source[view].detach() for view in pairs.targets], staged)
+        keys = torch.cat([others[view] for view in pairs.targets])
+        out = []
+        for online, view in pairs.both:
+            u = self.features(dist.gather(p[online]))  # of all processes: each computes the whole loss
+            held = u.detach()
+            pull, push = (self.parts(held, one, keys, predictor) for one in (target[view], others[view]))
+            out.append((u, Parts(pull.positive, push.negative)))
+        return out
 
     def features(self, x: Tensor) -> Tensor:
         """[N, D], the whole batch, as the form compares them."""
@@ -146,13 +165,14 @@ class WrittenGradient(Part):
         return F.normalize(x, dim=1)
 
     @torch.no_grad()
-    def predictor(self, views: list[Tensor]) -> Tensor:
+    def predictor(self, views: list[Tensor], staged: bool) -> Tensor:
         """W of the asymmetric form, from the F that counts this batch; nothing of it for any other."""
         if self.correlation is None:
             return torch.empty(0)
         batch = torch.stack([correlation(view) for view in views]).mean(dim=0)
         moved = self.correlation.with_batch(batch)
-        self.correlation.stage(batch)
+        if staged:
+            self.correlation.stage(batch)
         return direct_pred(moved, self.epsilon)
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from stopgrad.contracts import Clock
 from stopgrad.losses import info_nce_batch
 from stopgrad.losses.inputs import widen
 from stopgrad.siamese.family import Part, Vectors
-from stopgrad.siamese.objectives import agreement
+from stopgrad.siamese.objectives import agreement, nearness
 from stopgrad.siamese.pairs import Pairs
 
 
@@ -46,6 +46,11 @@ class InBatch(Part):
         first = dist.rank() * len(index)
         losses = [self.compare(p[o], keys[g], keys.get(o), self.temperature, first) for o, g in pairs.both]
         return self.times * torch.stack(losses).mean(), agreement(p, t, pairs)
+
+    def attraction(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> Tensor | None:
+        return self.times * nearness(p, t, pairs, self.temperature)
 
 
 def info_nce_among_keys(query: Tensor, positive: Tensor, own: Tensor | None, temperature: float, first: int) -> Tensor:

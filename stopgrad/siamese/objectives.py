@@ -34,6 +34,11 @@ class MeanOverPairs(Part):
         return self.times * loss, agreement(p, t, pairs)
 
 
+def nearness(p: Vectors, t: Vectors, pairs: Pairs, temperature: float = 1.0) -> Tensor:
+    """Mean over pairs and this process's images of the cosine with the target, over a temperature: with gradient."""
+    return torch.stack([-negative_cosine(p[o], t[g]) for o, g in pairs.both]).mean() / temperature
+
+
 @torch.no_grad()
 def similarity(p: Vectors, t: Vectors, pairs: Pairs) -> Tensor:
     """The cosine of prediction and target, mean over pairs and batch."""

@@ -19,7 +19,7 @@ from stopgrad.losses import info_nce, nce, non_parametric_softmax
 from stopgrad.losses.inputs import in_float32, widen
 from stopgrad.nn.memory import Bank, Memory, Queue
 from stopgrad.siamese.family import Part, Siamese, Vectors
-from stopgrad.siamese.objectives import similarity
+from stopgrad.siamese.objectives import nearness, similarity
 from stopgrad.siamese.pairs import Pairs
 
 
@@ -48,6 +48,12 @@ class InfoNCE(Part):
         # the live queue, not a copy: what is staged is written after the backward that reads it
         losses = [info_nce(query[o], key[g], self.queue.keys, self.temperature) for o, g in pairs.both]
         return self.times * torch.stack(losses).mean(), {"similarity": similarity(p, t, pairs)}
+
+    def attraction(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> Tensor | None:
+        held = {view: rows.detach() for view, rows in t.items()}
+        return self.times * nearness(p, held, pairs, self.temperature)
 
     def after_step(self, online: Siamese, clock: Clock) -> None:
         self.queue.commit()
@@ -87,6 +93,18 @@ class BankSoftmax(Part):
         loss = self.compare(v, own, index, clock) + self.proximal * distance
         return loss, {"similarity": (v * own).sum(dim=1).mean().detach()}
 
+    def attraction(
+        self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
+    ) -> Tensor | None:
+        (view,) = pairs.alone
+        v, own = unit(p[view]), self.bank.rows(index)
+        near = (v * own).sum(dim=1)  # [B]; |v - own|^2 is 2 - 2 of it
+        return self.drawn_to(v, near, index, clock).mean() + 2 * self.proximal * near.mean()
+
+    def drawn_to(self, v: Tensor, near: Tensor, index: Tensor, clock: Clock) -> Tensor:
+        """v: [B, D], near: [B], its cosine with the own row -> [B], what `attraction` is the mean of."""
+        return near / self.temperature
+
     def compare(self, v: Tensor, own: Tensor, index: Tensor, clock: Clock) -> Tensor:
         """v, own: [B, D], embeddings and their images' rows, unit vectors -> scalar."""
         return non_parametric_softmax(v, self.bank.vectors, index, self.temperature)
@@ -115,13 +133,22 @@ class BankNCE(BankSoftmax):
     def compare(self, v: Tensor, own: Tensor, index: Tensor, clock: Clock) -> Tensor:
         positive = (v * own).sum(dim=1)  # [B]
         negatives = similarities(v, self.bank.rows(self.drawn(index, clock)))  # [B, m]
-        with torch.no_grad():
-            every = torch.cat([positive.unsqueeze(1), negatives], dim=1)  # [B, 1 + m]
-            images = len(self.bank.vectors)
-            batch = math.log(images) + log_mean_exp((every / self.temperature).flatten())
-            log_z = self.normaliser.with_batch(batch)
-            self.normaliser.stage(batch)
-        return nce(positive, negatives, images, log_z, self.temperature)
+        batch = self.log_z_of(positive, negatives)
+        log_z = self.normaliser.with_batch(batch)
+        self.normaliser.stage(batch)
+        return nce(positive, negatives, len(self.bank.vectors), log_z, self.temperature)
+
+    @torch.no_grad()
+    def log_z_of(self, positive: Tensor, negatives: Tensor) -> Tensor:
+        """positive: [B], negatives: [B, m] -> scalar, the estimate of one batch."""
+        every = torch.cat([positive.unsqueeze(1), negatives], dim=1)  # [B, 1 + m]
+        return math.log(len(self.bank.vectors)) + log_mean_exp((every / self.temperature).flatten())
+
+    def drawn_to(self, v: Tensor, near: Tensor, index: Tensor, clock: Clock) -> Tensor:
+        negatives = similarities(v, self.bank.rows(self.drawn(index, clock)))
+        log_z = self.normaliser.with_batch(self.log_z_of(near, negatives))
+        noise = math.log(self.negatives / len(self.bank.vectors))
+        return F.logsigmoid(near / self.temperature - log_z - noise)  # of being no noise: log h
 
     def drawn(self, index: Tensor, clock: Clock) -> Tensor:
         """[B, m] rows of the bank for the images `index` [B]."""

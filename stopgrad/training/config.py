@@ -61,6 +61,8 @@ class WatchConfig:
     knn_every_steps: int = 0  # where labels exist; shown, never used for the verdict
     knn_bank: int = 2048  # training images the kNN votes with
     stop_on_collapse: bool = False
+    # Also of a batch of training images, at every measurement: what reaches their embeddings, as pull and push.
+    gradients: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("every_steps", 0), ("images", 16), ("knn_every_steps", 0), ("knn_bank", 1)):

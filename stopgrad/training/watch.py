@@ -57,8 +57,9 @@ class Watch:
         bf16: bool,
         threads: int,
         also: Callable[[], Mapping[str, float]] | None = None,
+        reaching: Callable[[Clock], Mapping[str, float]] | None = None,
     ) -> None:
-        """also: numbers of the method's own, measured with the others."""
+        """also: numbers of the method's own, measured with the others.  reaching: of watch.gradients."""
         self.method = method
         self.config = config
         self.labelled = labelled
@@ -68,6 +69,7 @@ class Watch:
         self.bf16 = bf16
         self.threads = threads
         self.also = also or dict
+        self.reaching = reaching or (lambda _: {})
         # shuffled: splits come class by class, and a batch norm that sees one class at a time measures something else
         index = rng.permutation(len(held), seed=0, epoch=0, purpose=rng.WATCH)
         samples = held.take(index)
@@ -89,7 +91,7 @@ class Watch:
         self.method.train()
         with torch.no_grad(), untouched_statistics(self.method), torch.random.fork_rng():
             if due:
-                fields |= self.measure() | dict(self.also())
+                fields |= self.measure() | dict(self.also()) | dict(self.reaching(clock))
             if self.labelled is not None and knn_due:
                 fields["knn_top1"] = self.online_knn(self.labelled)
         self.method.train(was_training)

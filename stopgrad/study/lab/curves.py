@@ -25,6 +25,9 @@ TITLES = {
     "agreement": "cosine of prediction and target",
     "similarity": "cosine of positives",
     "balance": "negative over positive part of the gradient",
+    "gradient_positive": "pull towards the target",
+    "gradient_negative": "push away from the rest",
+    "gradient_balance": "push over pull",
     "gradient_first_layer": "gradient of the first layer",
 }
 

@@ -38,6 +38,9 @@ CURVES = (
     "similarity",
     "agreement",
     "balance",
+    "gradient_positive",
+    "gradient_negative",
+    "gradient_balance",
     "gradient_first_layer",
 )  # fields of the log that are kept, where there are any
 
