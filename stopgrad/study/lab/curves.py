@@ -10,6 +10,7 @@ from stopgrad.reporting.charts import number_text, spread, ticks
 from stopgrad.study.lab.records import Record
 
 WIDTH, HEIGHT = 300, 190  # of a panel, pixels
+ACROSS = 3  # panels beside each other
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 26, 24
 LINE = 18  # of the legend, pixels
 COLOURS = ("#0072b2", "#c44e00", "#00795a", "#b0568d", "#9a6c00", "#2b8fc9", "#6a4bb3", "#555d66", "#a0371f", "#4c7a10")
@@ -39,37 +40,39 @@ def drawn(found: Mapping[str, Sequence[Record]], fields: Sequence[str]) -> str:
     if not shown:
         return ""
     cases = list(first)
-    width = WIDTH * len(shown)
-    height = HEIGHT + LINE * len(cases) + 8
+    width = WIDTH * min(ACROSS, len(shown))
+    below = HEIGHT * -(-len(shown) // ACROSS)
+    height = below + LINE * len(cases) + 8
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="11">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
     ]
     for at, field in enumerate(shown):
-        parts += panel(field, {case: first[case].get(field, []) for case in cases}, at * WIDTH)
+        parts.append(f'<g transform="translate({at % ACROSS * WIDTH} {at // ACROSS * HEIGHT})">')
+        parts += [*panel(field, {case: first[case].get(field, []) for case in cases}), "</g>"]
     for number, case in enumerate(cases):
-        y = HEIGHT + LINE * number + 12
+        y = below + LINE * number + 12
         parts.append(f'<path d="M{LEFT} {y - 4}h34" {style(number)}/>')
         parts.append(f'<text x="{LEFT + 42}" y="{y}" fill="#1c2228">{html.escape(case)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def panel(field: str, lines: Mapping[str, Sequence[Sequence[float]]], left: int) -> list[str]:
+def panel(field: str, lines: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
     """One quantity over steps; cases are told apart by their place in `lines`."""
     points = [point for line in lines.values() for point in line]
     low, high = spread(min(y for _, y in points), max(y for _, y in points), field)
     last = max(x for x, _ in points) or 1.0
 
     def at(x: float, y: float) -> str:
-        across = left + LEFT + (WIDTH - LEFT - RIGHT) * x / last
+        across = LEFT + (WIDTH - LEFT - RIGHT) * x / last
         return f"{across:.1f} {HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (y - low) / (high - low):.1f}"
 
     title = html.escape(TITLES.get(field, field))
-    out = [f'<text x="{left + LEFT}" y="15" font-weight="600" fill="#1c2228">{title}</text>']
+    out = [f'<text x="{LEFT}" y="15" font-weight="600" fill="#1c2228">{title}</text>']
     for value in ticks(low, high, 4):
         x, y = at(0, value).split()
-        out.append(f'<path d="M{x} {y}H{left + WIDTH - RIGHT}" stroke="#dcdfe2" fill="none"/>')
+        out.append(f'<path d="M{x} {y}H{WIDTH - RIGHT}" stroke="#dcdfe2" fill="none"/>')
         place = f'x="{float(x) - 5:.1f}" y="{float(y) + 4:.1f}" text-anchor="end"'
         out.append(f'<text {place} fill="#56616b">{number_text(value)}</text>')
     for value in ticks(0, last, 3):
