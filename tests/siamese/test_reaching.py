@@ -18,6 +18,7 @@ from stopgrad.methods import METHODS
 from stopgrad.rundir import RunDir
 from stopgrad.siamese.family import Siamese
 from stopgrad.siamese.reaching import measured, reaching, turning
+from stopgrad.study.reached import gradients
 from stopgrad.training.progress import Progress
 from tests.methods.small import batch, small
 from tests.methods.toy import clock
@@ -164,12 +165,10 @@ def test_a_run_logs_them_and_the_command_draws_them(tmp_path: Path, capsys: pyte
     assert [row for row in plain if row["name"] == "knn_top1"] == [
         row for row in measured_run if row["name"] == "knn_top1"
     ], "measuring changed what was learnt"
-    with pytest.raises(ConfigError, match="has not measured what reaches its embeddings; .*watch.gradients=true"):
-        from stopgrad.study.reached import gradients
-
+    with pytest.raises(ConfigError, match=r"has not measured what reaches its embeddings; .*watch.gradients=true"):
         gradients([tmp_path / "without"], drawing)
 
 
 def test_what_can_not_be_measured_is_told_before_the_first_step(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="watch.gradients takes apart"):
+    with pytest.raises(ConfigError, match=r"watch\.gradients takes apart"):
         api.train("cpc", out=tmp_path, epochs=1, settings=(*SMALL, "watch.gradients=true"), progress=QUIET)

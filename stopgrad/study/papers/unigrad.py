@@ -97,4 +97,28 @@ target = Study(
     ),
 )
 
-STUDIES = (gradients, target)
+METHODS = ("simclr", "moco_v2", "byol", "simsiam", "directpred", "barlow_twins", "vicreg", "unigrad")
+process = Study(
+    name="unigrad/process",
+    title="How do the families come to where they end?",
+    question="Every method by its own preset; pull and push of the gradient that reaches the embeddings, the cosines "
+    "of two views and of two images, and the rank, over training.",
+    source=f"{PAPER}, figure 2; what its panels hold is not verified",
+    measured="none: the paper draws curves",
+    method="unigrad",
+    settings=("watch.gradients=true",),
+    curves=(
+        "cosine_positive",
+        "cosine_random",
+        "gradient_balance",
+        "gradient_positive",
+        "gradient_negative",
+        "rank_z",
+        "std_ratio",
+        "knn_top1",
+    ),
+    cases=tuple(Case(name=name, method=name) for name in METHODS),
+    claims=tuple(BetterThanRandom(words=f"{name} learns", of=name) for name in METHODS),
+)
+
+STUDIES = (gradients, target, process)

@@ -40,7 +40,10 @@ DRY = (  # a handful of steps a run
     "data.limit=64",
     "loop.threads=1",
     "loop.view_threads=1",
-    "watch={every_steps: 2, images: 16, knn_every_steps: 100, knn_bank: 20}",
+    "watch.every_steps=2",
+    "watch.images=16",
+    "watch.knn_every_steps=100",
+    "watch.knn_bank=20",
     "eval={random_seeds: 1, k: [3], retrieval_images: 8, linear: none}",
 )
 
@@ -89,7 +92,9 @@ def test_a_study_in_a_handful_of_steps_has_a_complete_page(name: str, laboratory
     assert all(len(row) == len(head) for row in rows)
     assert text.count("stopgrad train ") >= len(cases)
     assert page.with_suffix(".tex").read_text().count(r"\\") == len(cases) + 1
-    assert page.with_suffix(".svg").read_text().count("<path") > len(cases)
+    drawing = page.with_suffix(".svg").read_text()
+    assert drawing.count("<path") > len(cases)
+    assert drawing.count("<g ") == len(study.curves)
 
 
 def test_what_is_recorded_is_not_trained_again_and_shared_runs_are_made_once(tmp_path: Path) -> None:
