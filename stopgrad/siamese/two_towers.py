@@ -7,6 +7,7 @@ both share; what is exported and evaluated is the whole of it. B pairs in this p
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -73,7 +74,7 @@ class TwoTowers(Method):
         }
 
 
-class Matching(nn.Module):
+class Matching(nn.Module, ABC):
     """What both have: t, which is learnt; exp(t) multiplies cosines.  temperature: 1 / exp(t) at the start."""
 
     says = ""
@@ -92,9 +93,9 @@ class Matching(nn.Module):
         similarity = (u * v).sum(dim=1).mean()
         return loss, {"similarity": similarity.detach(), "scale": self.log_scale.exp().detach()}
 
+    @abstractmethod
     def compare(self, u: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
         """u, v: [B, D], unit vectors, row i of both a pair -> scalar."""
-        raise NotImplementedError
 
 
 class Softmax(Matching):
