@@ -68,7 +68,7 @@ class Higher:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoBetterThanRandom:
-    """A row's features are worth no more than those of the same network untrained."""
+    """A row's features are worth no more than those of the same network untrained: the mean is at most theirs."""
 
     words: str
     of: str
@@ -82,9 +82,8 @@ class NoBetterThanRandom:
         low, middle, high = beside_random(rows, self.of, self.measure)
         if math.isnan(middle):
             return not_run(rows, self.cases)
-        told = f"{self.of} is {signed(middle)} points beside random weights ({signed(low)} to {signed(high)})"
-        outcome: Outcome = "contradicted" if low > 0 else "supported" if middle <= 0 or high <= 0 else "can't tell"
-        return Judged(outcome, told)
+        outcome: Outcome = "contradicted" if low > 0 else "supported" if middle <= 0 else "can't tell"
+        return Judged(outcome, told_beside_random(self.of, low, middle, high))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,8 +103,7 @@ class BetterThanRandom:
         low, middle, high = beside_random(rows, self.of, self.measure)
         if math.isnan(middle):
             return not_run(rows, self.cases)
-        told = f"{self.of} is {signed(middle)} points beside random weights ({signed(low)} to {signed(high)})"
-        return Judged(placed(low, high, self.by), told)
+        return Judged(placed(low, high, self.by), told_beside_random(self.of, low, middle, high))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,6 +235,10 @@ def beside_random(rows: Rows, of: str, measure: str) -> tuple[float, float, floa
     gaps = [run.values[measure] - run.values[RANDOM + measure] for run in runs]
     first = runs[0]
     return interval(gaps, one=margin(first.values[measure], first.values[RANDOM + measure], first.tested))
+
+
+def told_beside_random(of: str, low: float, middle: float, high: float) -> str:
+    return f"{of} is {signed(middle)} points beside random weights ({signed(low)} to {signed(high)})"
 
 
 def placed(low: float, high: float, bound: float) -> Outcome:
