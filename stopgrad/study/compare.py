@@ -59,20 +59,27 @@ def compare(
         there = _stored(out)
         if there:
             _check_settings(there, plan, composed, out)
-        try:
-            with signals.raised():
-                found = _begin(plan, composed, out, there, progress)
-                _train_all(found, plan, progress, train or in_a_process)
-        except KeyboardInterrupt as error:
-            code = signals.TERMINATED if isinstance(error, signals.Terminated) else signals.INTERRUPTED
-            again = command(composed.settings, plan.asked, plan.seeds, out)
-            raise InterruptedRunError(f"stopped; what was trained is kept, go on with: {again}", code) from error
-        finally:
-            progress.close()
+        with stoppable(command(composed.settings, plan.asked, plan.seeds, out), progress):
+            found = _begin(plan, composed, out, there, progress)
+            _train_all(found, plan, progress, train or in_a_process)
     if not found.finished:
         why = next((f"; {method}: {why}" for method, why in found.table.notes), "")
         raise DataError(f"compare: no run was finished{why}")
     return found
+
+
+@contextlib.contextmanager
+def stoppable(again: str, progress: Progress) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what runs in here with what to type to go on, `again`. The progress is closed however it
+    ends. Raises InterruptedRunError."""
+    try:
+        with signals.raised():
+            yield
+    except KeyboardInterrupt as error:
+        code = signals.TERMINATED if isinstance(error, signals.Terminated) else signals.INTERRUPTED
+        raise InterruptedRunError(f"stopped; what was trained is kept, go on with: {again}", code) from error
+    finally:
+        progress.close()
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from stopgrad.assemble import api
 from stopgrad.assemble.finetune import compose_distill, compose_finetune, open_for
-from stopgrad.contracts import ConfigError, DataError, InterruptedRunError, StorageError
+from stopgrad.contracts import ConfigError, DataError, StorageError
 from stopgrad.data import Data
 from stopgrad.data.folder import expanded
 from stopgrad.data.labels import choose, read_amount
@@ -29,12 +29,11 @@ from stopgrad.recipe.text import dump
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.reporting.found import printable
 from stopgrad.rundir import RunDir, write_bytes
-from stopgrad.study.compare import STORAGE, held, machine, settled, wait_for
+from stopgrad.study.compare import STORAGE, held, machine, settled, stoppable, wait_for
 from stopgrad.study.few_table import FORMAT, TRAINED, FewLabels, run_name
 from stopgrad.study.measured import differing
 from stopgrad.study.plan import differences
 from stopgrad.study.process import Said, in_a_process
-from stopgrad.training import signals
 from stopgrad.training.progress import Progress
 
 Train = Callable[[Path, str, Path, int, float], Said]  # out, name, recipe, seed, minutes (0: the recipe's epochs)
@@ -138,18 +137,10 @@ def fewlabels(
         for amount in plan.amounts
         for way in ("supervised", "finetuned")  # a student's needs its teacher to be finished
     }
-    with held(out, TABLE):
-        try:
-            with signals.raised():
-                found = _begin(plan, out, data, images)
-                _probe(plan, found, data, progress, probe or Features())
-                _all(plan, found, ahead, progress, train or in_a_process)
-        except KeyboardInterrupt as error:
-            code = signals.TERMINATED if isinstance(error, signals.Terminated) else signals.INTERRUPTED
-            again = command(plan.asked, plan.amounts, plan.seeds, out)
-            raise InterruptedRunError(f"stopped; what was trained is kept, go on with: {again}", code) from error
-        finally:
-            progress.close()
+    with held(out, TABLE), stoppable(command(plan.asked, plan.amounts, plan.seeds, out), progress):
+        found = _begin(plan, out, data, images)
+        _probe(plan, found, data, progress, probe or Features())
+        _all(plan, found, ahead, progress, train or in_a_process)
     if not found.finished:
         why = next((f"; {name}: {why}" for name, why in found.table.notes), "")
         raise DataError(f"fewlabels: no run was finished{why}")

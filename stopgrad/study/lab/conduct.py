@@ -13,19 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stopgrad.assemble import api
-from stopgrad.contracts import ConfigError, InterruptedRunError, StorageError, did_you_mean
-from stopgrad.methods import METHODS
+from stopgrad.contracts import ConfigError, StorageError, did_you_mean
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import dump
 from stopgrad.recipe.typed import plain
 from stopgrad.reporting.found import printable
 from stopgrad.rundir import write_bytes
-from stopgrad.study.compare import STOPPED, STORAGE, held, machine, settled, wait_for
+from stopgrad.study.compare import STOPPED, STORAGE, held, machine, settled, stoppable, wait_for
 from stopgrad.study.lab import records
 from stopgrad.study.lab.definition import EPOCHS, PRESET, SCALES, Case, Scale, Study
 from stopgrad.study.lab.records import Record
 from stopgrad.study.process import Said, in_a_process
-from stopgrad.training import signals
 from stopgrad.training.progress import Progress
 
 OUT = Path("runs") / "studies"
@@ -185,18 +183,11 @@ def conduct(
     rows = compose(asked)
     with held(out, "pages"):
         (out / "pages").mkdir(parents=True, exist_ok=True)
-        try:
-            with signals.raised():
+        with stoppable(again_of(asked, out, pages), progress):
+            page = write_page(gather(asked, rows, pages), pages)
+            for row, seed in missing(asked, rows, pages):
+                one_run(asked, row, seed, out, pages, train or in_a_process, progress)
                 page = write_page(gather(asked, rows, pages), pages)
-                for row, seed in missing(asked, rows, pages):
-                    one_run(asked, row, seed, out, pages, train or in_a_process, progress)
-                    page = write_page(gather(asked, rows, pages), pages)
-        except KeyboardInterrupt as error:
-            code = signals.TERMINATED if isinstance(error, signals.Terminated) else signals.INTERRUPTED
-            again = again_of(asked, out, pages)
-            raise InterruptedRunError(f"stopped; what was trained is kept, go on with: {again}", code) from error
-        finally:
-            progress.close()
     return page
 
 
@@ -242,11 +233,3 @@ def study_named(name: str, studies: Mapping[str, Study]) -> Study:
     if name not in studies:
         raise ConfigError(f"no study {name!r}{did_you_mean(name, studies)}; `stopgrad study list` names them all")
     return studies[name]
-
-
-def check_methods(studies: Mapping[str, Study]) -> None:
-    """Raises ConfigError where a case asks for a method that there is not."""
-    for study in studies.values():
-        for method in (study.method, *(case.method for case in study.cases)):
-            if method and method not in METHODS:
-                raise ConfigError(f"study {study.name}: no method {method!r}")

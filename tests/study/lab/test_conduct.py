@@ -18,7 +18,6 @@ from stopgrad.study.lab.claims import Higher
 from stopgrad.study.lab.conduct import (
     Asked,
     again_of,
-    check_methods,
     command_of,
     compose,
     conduct,
@@ -176,9 +175,6 @@ def test_a_mistake_in_a_study_is_an_error_when_it_is_written() -> None:
         Study(name="x/y", cases=(case,), **{**same, "claims": (claim,)})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="two cases have one name"):
         Study(name="x/y", cases=(case, case), **same)  # type: ignore[arg-type]
-    check_methods(STUDIES)
-    with pytest.raises(ConfigError, match="no method 'nobody'"):
-        check_methods({"x/y": Study(name="x/y", cases=(Case(name="a", method="nobody"),), **same)})  # type: ignore[arg-type]
 
 
 def test_a_name_that_is_none_is_told_with_the_nearest() -> None:
