@@ -40,10 +40,8 @@ def build(cls: type[T], values: object, where: str = "") -> T:
 
 def _default(cls: type, key: str) -> object:
     """What a field is where nobody sets it; None where it has to be set."""
-    field = next(field for field in dataclasses.fields(cls) if field.name == key)
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return None if field.default is dataclasses.MISSING else field.default
+    first = _at_first(next(field for field in dataclasses.fields(cls) if field.name == key))
+    return None if first is dataclasses.MISSING else first
 
 
 def convert(kind: Any, value: object, where: str) -> Any:
@@ -117,3 +115,23 @@ def plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
+
+
+def chosen(value: object) -> Any:
+    """As `plain`, without what is as its class has it: two recipes of which one knows settings that came later are
+    equal in this where those are at their defaults. `name` and `kind`, which say what the class is, are always there.
+    """
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: chosen(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.name in ("name", "kind") or getattr(value, field.name) != _at_first(field)
+        }
+    if isinstance(value, list | tuple):
+        return [chosen(item) for item in value]
+    return value
+
+
+def _at_first(field: dataclasses.Field[Any]) -> object:
+    """What a field is where nobody sets it; MISSING where it has to be set."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

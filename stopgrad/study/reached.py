@@ -12,7 +12,6 @@ from stopgrad.reporting.found import printable
 from stopgrad.reporting.terminal import curves
 from stopgrad.rundir import RunDir, check_place, write_bytes
 from stopgrad.study.lab.curves import drawn
-from stopgrad.study.lab.records import Record
 
 FIELDS = ("gradient_positive", "gradient_negative", "gradient_balance", "cosine_positive", "cosine_random", "rank_z")
 HEAD = ("run", "method", "pull, first", "last", "push, first", "last", "push over pull, first", "last")
@@ -31,8 +30,7 @@ def gradients(runs: Sequence[Path], output: Path) -> tuple[list[list[str]], Path
     for name, (method, lines) in found.items():
         numbers = [lines[field][end][1] for field in FIELDS[:3] for end in (0, -1)]
         rows.append([name, method, *(f"{value:.3g}" for value in numbers)])
-    made = {name: [Record(name=name, seed=0, verdict="", curves=lines)] for name, (_, lines) in found.items()}
-    write_bytes(output, drawn(made, FIELDS).encode())
+    write_bytes(output, drawn({name: lines for name, (_, lines) in found.items()}, FIELDS).encode())
     return rows, output
 
 

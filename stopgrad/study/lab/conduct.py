@@ -15,7 +15,7 @@ from pathlib import Path
 from stopgrad.assemble import api
 from stopgrad.contracts import ConfigError, StorageError, did_you_mean
 from stopgrad.recipe import Recipe
-from stopgrad.recipe.text import dump
+from stopgrad.recipe.text import dump, load
 from stopgrad.recipe.typed import plain
 from stopgrad.reporting.found import printable
 from stopgrad.rundir import write_bytes
@@ -70,10 +70,10 @@ class Row:
     recipe: Recipe | None
     why: str = ""
 
-    def named(self, seed: int) -> str:
+    def with_seed(self, seed: int) -> Recipe:
         """Of its run."""
         assert self.recipe is not None
-        return records.run_name(replace(self.recipe, seed=seed))
+        return replace(self.recipe, seed=seed)
 
 
 def compose(asked: Asked) -> list[Row]:
@@ -159,8 +159,8 @@ def gather(asked: Asked, rows: Sequence[Row], pages: Path) -> Conducted:
     """What there are records of."""
     found = {}
     for row in rows:
-        names = [row.named(seed) for seed in range(asked.count)] if row.recipe is not None else []
-        kept = (records.read(pages / "records", name) for name in names)
+        recipes = [row.with_seed(seed) for seed in range(asked.count)] if row.recipe is not None else []
+        kept = (records.read(pages / "records", recipe) for recipe in recipes)
         found[row.case.name] = [record for record in kept if record is not None]
     return Conducted(asked=asked, rows=rows, found=found)
 
@@ -196,32 +196,36 @@ def missing(asked: Asked, rows: Sequence[Row], pages: Path) -> list[tuple[Row, i
     out, named = [], set()
     for seed in range(asked.count):
         for row in rows:
-            if row.recipe is None or row.named(seed) in named:
+            if row.recipe is None:
                 continue
-            named.add(row.named(seed))
-            if records.read(pages / "records", row.named(seed)) is None:
+            recipe = row.with_seed(seed)
+            name = records.run_name(recipe)
+            if name not in named and records.read(pages / "records", recipe) is None:
                 out.append((row, seed))
+            named.add(name)
     return out
 
 
 def one_run(asked: Asked, row: Row, seed: int, out: Path, pages: Path, train: Train, progress: Progress) -> None:
     """Train a case, or go on with it, and keep its record. What fails for another reason than the run's own is said."""
-    assert row.recipe is not None
     from stopgrad.rundir import RunDir
 
-    name = row.named(seed)
+    recipe = row.with_seed(seed)
+    name = records.run_name(recipe)
     progress.say(f"\n{asked.study.name}: {row.case.name}, seed {seed}")
     file = out / "recipes" / f"{name}.yaml"
-    write_bytes(file, dump(replace(row.recipe, seed=seed), f"{asked.study.name}: {row.case.name}").encode())
     run = RunDir(out / name)
+    if file.exists() and run.path.exists() and load(file) != recipe:
+        raise ConfigError(f"{run.path} is of a version with other defaults ({file}); delete it, or use another --out")
+    write_bytes(file, dump(recipe, f"{asked.study.name}: {row.case.name}").encode())
     wait_for(run, progress)
     code, why = (0, "") if settled(run.path) else train(out, name, file, seed, 0.0)
     if code == STORAGE:
         raise StorageError(why)
     if code == 0 and run.state().get("state") == "finished":
-        record = records.of_run(run.path, name, seed, machine())
+        record = records.of_run(run.path, recipe, machine())
     elif code == STOPPED or run.state().get("state") == "failed":
-        record = records.failed(run.path, name, seed, why or str(run.state().get("message", "")), machine())
+        record = records.failed(run.path, recipe, why or str(run.state().get("message", "")), machine())
     else:
         progress.say(f"{row.case.name}, seed {seed} was not finished: {printable(why)}")
         return

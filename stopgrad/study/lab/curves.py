@@ -7,8 +7,8 @@ import html
 from collections.abc import Mapping, Sequence
 
 from stopgrad.reporting.charts import number_text, spread, ticks
-from stopgrad.study.lab.records import Record
 
+Points = Sequence[Sequence[float]]
 WIDTH, HEIGHT = 300, 190  # of a panel, pixels
 ACROSS = 3  # panels beside each other
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 26, 24
@@ -33,13 +33,12 @@ TITLES = {
 }
 
 
-def drawn(found: Mapping[str, Sequence[Record]], fields: Sequence[str]) -> str:
-    """The SVG of those fields that any run has; "" where none has. Of several seeds the first is drawn."""
-    first = {case: runs[0].curves for case, runs in found.items() if runs}
-    shown = [field for field in fields if any(field in curves for curves in first.values())]
+def drawn(curves: Mapping[str, Mapping[str, Points]], fields: Sequence[str]) -> str:
+    """The SVG of those fields that any case has; "" where none has.  curves: case -> field -> [[step, value], ...]."""
+    shown = [field for field in fields if any(field in lines for lines in curves.values())]
     if not shown:
         return ""
-    cases = list(first)
+    cases = list(curves)
     width = WIDTH * min(ACROSS, len(shown))
     below = HEIGHT * -(-len(shown) // ACROSS)
     height = below + LINE * len(cases) + 8
@@ -50,7 +49,7 @@ def drawn(found: Mapping[str, Sequence[Record]], fields: Sequence[str]) -> str:
     ]
     for at, field in enumerate(shown):
         parts.append(f'<g transform="translate({at % ACROSS * WIDTH} {at // ACROSS * HEIGHT})">')
-        parts += [*panel(field, {case: first[case].get(field, []) for case in cases}), "</g>"]
+        parts += [*panel(field, {case: curves[case].get(field, []) for case in cases}), "</g>"]
     for number, case in enumerate(cases):
         y = below + LINE * number + 12
         parts.append(f'<path d="M{LEFT} {y - 4}h34" {style(number)}/>')
@@ -58,7 +57,7 @@ def drawn(found: Mapping[str, Sequence[Record]], fields: Sequence[str]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def panel(field: str, lines: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
+def panel(field: str, lines: Mapping[str, Points]) -> list[str]:
     """One quantity over steps; cases are told apart by their place in `lines`."""
     points = [point for line in lines.values() for point in line]
     low, high = spread(min(y for _, y in points), max(y for _, y in points), field)

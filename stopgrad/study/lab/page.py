@@ -33,7 +33,7 @@ def write_page(found: Conducted, pages: Path) -> Path:
     study = found.asked.study
     stem = stem_of(found.asked)
     head, rows = table(found)
-    curves = drawn(found.found, study.curves)
+    curves = drawn({case: runs[0].curves for case, runs in found.found.items() if runs}, study.curves)
     if curves:
         write_bytes(pages / f"{stem}.svg", curves.encode())
     write_bytes(pages / f"{stem}.csv", as_csv(head, rows).encode())

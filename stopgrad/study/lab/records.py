@@ -1,7 +1,9 @@
 """What is kept of a run of a study: its numbers, its curves, a sum of its weights. Runs are large and stay where they
 were made; records are a few kilobytes each, and a study goes on from them on any machine.
 
-A run's name is that of its recipe: METHOD-DIGEST-SEED. Studies that ask for the same recipe share it.
+A run's name is that of its recipe: METHOD-DIGEST-SEED. Studies that ask for the same recipe share it. A record has the
+whole recipe and counts for one that is equal to it: a setting that came later, at its default, costs no run, and a
+default that was changed does.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from typing import Any
 from stopgrad.assemble.api import diagnose_run
 from stopgrad.contracts import ConfigError
 from stopgrad.recipe import Recipe
-from stopgrad.recipe.text import dump
+from stopgrad.recipe.recipe import from_dict
+from stopgrad.recipe.typed import chosen, plain
 from stopgrad.reporting.charts import thinned
 from stopgrad.reporting.found import results_in
 from stopgrad.reporting.terminal import curves
@@ -51,6 +54,7 @@ class Record:
 
     name: str
     seed: int
+    recipe: Mapping[str, Any]  # as it was asked for, before it met data and machine
     verdict: str
     values: Mapping[str, float] = field(default_factory=dict)  # as in results.json, and `loss`, the last of the log
     tested: int = 0  # images the scores were measured on
@@ -62,22 +66,23 @@ class Record:
 
 
 def run_name(recipe: Recipe) -> str:
-    """METHOD-DIGEST-SEED. The digest is that of all settings but the seed, resolved or not."""
-    settings = dump(replace(recipe, seed=0))
+    """METHOD-DIGEST-SEED. The digest is that of what is not at its default, but for the seed."""
+    settings = json.dumps(chosen(replace(recipe, seed=0)), sort_keys=True)
     return f"{recipe.method.name}-{hashlib.sha256(settings.encode()).hexdigest()[:DIGEST]}-{recipe.seed}"
 
 
-def of_run(path: Path, name: str, seed: int, machine: str) -> Record:
+def of_run(path: Path, recipe: Recipe, machine: str) -> Record:
     """Of a finished run. Raises what `read_finished` raises."""
     run = RunDir(path)
-    found, _ = read_finished(path, seed=seed)
+    found, _ = read_finished(path, seed=recipe.seed)
     log = run.read_log()
     drawn = {key: [list(point) for point in thinned(curves(log, key))] for key in CURVES}
     tested = max((row.n for row in results_in(run.results.read_text()) if row.split == "test"), default=0)
     ends = {"loss": drawn["loss"][-1][1]} if drawn["loss"] else {}
     return Record(
-        name=name,
-        seed=seed,
+        name=run_name(recipe),
+        seed=recipe.seed,
+        recipe=plain(recipe),
         verdict=found.verdict,
         values={**found.values, **ends},
         tested=tested,
@@ -87,13 +92,14 @@ def of_run(path: Path, name: str, seed: int, machine: str) -> Record:
     )
 
 
-def failed(path: Path, name: str, seed: int, why: str, machine: str) -> Record:
+def failed(path: Path, recipe: Recipe, why: str, machine: str) -> Record:
     """Of a run that ended itself: its loss was no number, or it stopped because it collapsed."""
     log = RunDir(path).read_log()
     drawn = {key: rounded([list(point) for point in thinned(curves(log, key))]) for key in CURVES}
     return Record(
-        name=name,
-        seed=seed,
+        name=run_name(recipe),
+        seed=recipe.seed,
+        recipe=plain(recipe),
         verdict=diagnose_run(path).verdict,
         curves={key: points for key, points in drawn.items() if points},
         why=why,
@@ -110,9 +116,9 @@ def write(folder: Path, record: Record) -> None:
     write_bytes(folder / f"{record.name}.json", as_json({"format": FORMAT, **asdict(record)}))
 
 
-def read(folder: Path, name: str) -> Record | None:
-    """None where there is none. Raises ConfigError for a file that is no record."""
-    path = folder / f"{name}.json"
+def read(folder: Path, recipe: Recipe) -> Record | None:
+    """Of a recipe; None where there is none, or one of other defaults. Raises ConfigError for a file that is none."""
+    path = folder / f"{run_name(recipe)}.json"
     if not path.exists():
         return None
     try:
@@ -126,4 +132,12 @@ def read(folder: Path, name: str) -> Record | None:
         raise ConfigError(
             f"{path} can't be read as a record ({error}); delete it, and its run is made again"
         ) from error
-    return record
+    return record if is_of(record, recipe) else None
+
+
+def is_of(record: Record, recipe: Recipe) -> bool:
+    """Whether a record is of this recipe; settings that came after it count as their defaults."""
+    try:
+        return from_dict(record.recipe) == recipe
+    except ConfigError:  # a setting that is gone
+        return False

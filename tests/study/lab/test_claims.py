@@ -25,6 +25,7 @@ def runs(knn: Sequence[float], random: float = 20.0, verdict: str = "healthy", *
         Record(
             name=f"run-{seed}",
             seed=seed,
+            recipe={},
             verdict=verdict,
             values={"knn_top1": value, "baseline_random_knn_top1": random, "loss": -value / 100},
             tested=2000,

@@ -11,6 +11,10 @@ import pytest
 from stopgrad.assemble import api
 from stopgrad.cli.app import app
 from stopgrad.contracts import ConfigError, InterruptedRunError
+from stopgrad.recipe import Recipe
+from stopgrad.recipe.text import override
+from stopgrad.recipe.typed import plain
+from stopgrad.recipes import recipe_named
 from stopgrad.rundir import RunDir
 from stopgrad.study.child import carry_out
 from stopgrad.study.lab import records
@@ -27,6 +31,7 @@ from stopgrad.study.lab.conduct import (
 )
 from stopgrad.study.lab.definition import SCALES, Case, Study
 from stopgrad.study.lab.page import write_index, write_page
+from stopgrad.study.lab.records import Record
 from stopgrad.study.papers import STUDIES
 from stopgrad.study.process import Said
 from stopgrad.training.progress import Progress
@@ -71,7 +76,7 @@ def test_every_case_of_every_study_is_a_recipe(name: str, scale: str) -> None:
     asked = Asked(study=STUDIES[name], scale=scale)  # type: ignore[arg-type]
     rows = compose(asked)
     assert [row.why for row in rows if row.recipe is None] == []
-    named = [row.named(0) for row in rows]
+    named = [records.run_name(row.with_seed(0)) for row in rows]
     assert len(set(named)) == len(named), "two cases of a study are the same recipe"
 
 
@@ -146,25 +151,66 @@ def test_a_page_says_what_was_not_run(tmp_path: Path) -> None:
 
 def test_a_recipe_s_digest_knows_every_setting_but_the_seed() -> None:
     rows = {row.case.name: row for row in compose(Asked(study=STUDIES["simsiam/dimension"]))}
-    assert len({row.named(0) for row in rows.values()}) == len(rows)
-    some = rows["512"]
-    assert some.named(0).rpartition("-")[0] == some.named(1).rpartition("-")[0]
-    assert some.named(1).endswith("-1")
+    names = {name: records.run_name(row.with_seed(0)) for name, row in rows.items()}
+    assert len(set(names.values())) == len(rows)
+    other = records.run_name(rows["512"].with_seed(1))
+    assert other == names["512"].rpartition("-")[0] + "-1"
+
+
+def a_recipe(settings: tuple[str, ...] = (), seed: int = 0) -> Recipe:
+    return replace(override(recipe_named("simsiam/scenes"), settings), seed=seed)
+
+
+def a_record(recipe: Recipe) -> Record:
+    return Record(
+        name=records.run_name(recipe),
+        seed=recipe.seed,
+        recipe=plain(recipe),
+        verdict="healthy",
+        values={"knn_top1": 5.0},
+        curves={"loss": [[0, 1.5]]},
+    )
 
 
 def test_a_record_comes_back_as_it_was_and_another_s_is_an_error(tmp_path: Path) -> None:
-    record = records.Record(
-        name="a-0", seed=0, verdict="healthy", values={"knn_top1": 5.0}, curves={"loss": [[0, 1.5]]}
-    )
+    recipe = a_recipe()
+    record = a_record(recipe)
     records.write(tmp_path, record)
-    assert records.read(tmp_path, "a-0") == record
-    assert records.read(tmp_path, "b-0") is None
-    file = tmp_path / "a-0.json"
+    assert records.read(tmp_path, recipe) == record
+    assert records.read(tmp_path, a_recipe(seed=1)) is None
+    file = tmp_path / f"{record.name}.json"
     good = json.loads(file.read_text())
     for bad in ("{", "[]", json.dumps({**good, "format": 9}), json.dumps({**good, "values": {"x": "y"}})):
         file.write_text(bad)
-        with pytest.raises(ConfigError, match=r"a-0.json can't be read as a record .*; delete it"):
-            records.read(tmp_path, "a-0")
+        with pytest.raises(ConfigError, match=rf"{record.name}.json can't be read as a record .*; delete it"):
+            records.read(tmp_path, recipe)
+
+
+def test_a_record_outlives_new_settings_and_not_changed_defaults(tmp_path: Path) -> None:
+    recipe = a_recipe()
+    older = plain(recipe)
+    del older["watch"]["gradients"], older["method"]["lag"]  # as if they had come later
+    records.write(tmp_path, replace(a_record(recipe), recipe=older))
+    assert records.read(tmp_path, recipe) is not None
+    for settings in (("watch.gradients=true",), ("method.target=lagged", "method.lag=3")):
+        assert records.read(tmp_path, a_recipe(settings)) is None
+    changed = plain(recipe)
+    changed["method"]["predictor_hidden"] += 1  # as if the default had been another
+    records.write(tmp_path, replace(a_record(recipe), recipe=changed))
+    assert records.read(tmp_path, recipe) is None
+    gone = {**older, "method": {**older["method"], "no_longer": 1}}
+    records.write(tmp_path, replace(a_record(recipe), recipe=gone))
+    assert records.read(tmp_path, recipe) is None
+
+
+def test_a_run_of_other_defaults_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    dry("simsiam/similarity", tmp_path)
+    for record in (tmp_path / "pages" / "records").iterdir():
+        record.unlink()
+    file = next(file for file in (tmp_path / "runs" / "recipes").iterdir() if "cross_entropy" in file.read_text())
+    file.write_text(file.read_text().replace("flip: 0.5", "flip: 0.25"))
+    with pytest.raises(ConfigError, match=r"is of a version with other defaults .* delete it, or use another --out"):
+        dry("simsiam/similarity", tmp_path)
 
 
 def test_a_mistake_in_a_study_is_an_error_when_it_is_written() -> None:
