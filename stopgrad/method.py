@@ -46,6 +46,10 @@ class Method(nn.Module, ABC):
         """Prefixes of parameter names whose learning rate is never decayed."""
         return ()
 
+    def rates(self) -> Mapping[str, float]:
+        """Prefixes of parameter names whose learning rate is not the others' but so many times that."""
+        return {}
+
     def undecayed(self) -> Sequence[str]:
         """Prefixes of parameter names that are never decayed (nor, by LARS, adapted), whatever their shape."""
         return ()

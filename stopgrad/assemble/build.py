@@ -207,7 +207,7 @@ def build_job(
         method=method,
         parallel=parallel,
         optimiser=build_optimiser(
-            method, recipe.optim, recipe.loop.batch_size, method.constant_lr(), method.undecayed()
+            method, recipe.optim, recipe.loop.batch_size, method.constant_lr(), method.undecayed(), method.rates()
         ),
         views_at=views_at,
         steps_per_epoch=loader.steps_per_epoch,

@@ -70,7 +70,7 @@ def step_seconds(recipe: Recipe, built: Built) -> float:
         method=method,
         parallel=method,
         optimiser=build_optimiser(
-            method, recipe.optim, recipe.loop.batch_size, method.constant_lr(), method.undecayed()
+            method, recipe.optim, recipe.loop.batch_size, method.constant_lr(), method.undecayed(), method.rates()
         ),
     )
     method.train()

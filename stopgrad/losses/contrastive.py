@@ -69,6 +69,59 @@ def instance_spreading_queries(
     return F.nll_loss(log_p, label) - spread.mean()
 
 
+@in_float32
+def nt_logistic_queries(
+    query: Tensor,
+    positive: Tensor,
+    own: Tensor | None,
+    temperature: float,
+    first: int = 0,
+    semi_hard: bool = False,
+) -> Tensor:
+    """Say yes to the other view and no to the rest: -log sigmoid(s+ / t) - log sigmoid(-s- / t). SimCLR, table 2.
+
+    s+ is the cosine with the other view, s- with a negative; the second term is a mean over the negatives, which SimCLR
+    leaves open, or, semi_hard, of the nearest of those that are farther than the positive (the farthest of all, where
+    none is). query, positive, own and first as in nt_xent_queries.  Returns a scalar, 0 or more, the mean over B:
+    2 log 2 where all cosines are 0.
+    """
+    near, far, weight = _told_apart(query, positive, own, temperature, first, semi_hard)
+    return -(F.logsigmoid(near / temperature) + (weight * F.logsigmoid(-far / temperature)).sum(dim=1)).mean()
+
+
+@in_float32
+def margin_queries(
+    query: Tensor, positive: Tensor, own: Tensor | None, margin: float, first: int = 0, semi_hard: bool = False
+) -> Tensor:
+    """The other view nearer than a negative by a margin: max(s- - s+ + margin, 0). SimCLR, table 2.
+
+    Cosines, mean over the negatives, or of the semi-hard one, as in nt_logistic_queries.  margin: above 0.  Returns a
+    scalar, 0 or more, the mean over B: the margin where all similarities are equal.
+    """
+    near, far, weight = _told_apart(query, positive, own, margin, first, semi_hard)
+    return (weight * F.relu(far - near.unsqueeze(1) + margin)).sum(dim=1).mean()
+
+
+def _told_apart(
+    query: Tensor, positive: Tensor, own: Tensor | None, scale: float, first: int, semi_hard: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines with the positive [B] and with all others [B, N or 2N], and what each of those counts: shares of 1 a
+    query, 0 for the positive and for the query itself."""
+    logits, label = _logits(query, positive, own, 1.0, first)
+    check_above_0(temperature_or_margin=scale)
+    near = logits.gather(1, label.unsqueeze(1)).squeeze(1)
+    others = logits.isfinite().scatter(1, label.unsqueeze(1), False)
+    far = logits.masked_fill(~others, 0.0)  # an infinity times a weight of 0 would be no number
+    if not semi_hard:
+        return near, far, others / others.sum(dim=1, keepdim=True)
+    with torch.no_grad():
+        beyond = others & (logits < near.unsqueeze(1))
+        nearest = logits.masked_fill(~beyond, -math.inf).argmax(dim=1)
+        farthest = logits.masked_fill(~others, math.inf).argmin(dim=1)
+        chosen = torch.where(beyond.any(dim=1), nearest, farthest)
+    return near, far, F.one_hot(chosen, far.shape[1]).to(far.dtype)
+
+
 def _logits(
     query: Tensor, positive: Tensor, own: Tensor | None, temperature: float, first: int
 ) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stopgrad.contracts import Known
-from stopgrad.methods.settings import HeadConfig, HiddenNorm, MethodConfig, at_least, is_share
+from stopgrad.methods.settings import HeadConfig, HiddenNorm, MethodConfig, above_zero, at_least, is_share
 from stopgrad.siamese.pairs import PairsName
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stopgrad.siamese.family import Siamese
+
+Predictor = Literal["mlp", "linear", "symmetric", "none"]
 
 
 def byol_projector() -> HeadConfig:
@@ -33,9 +35,10 @@ class BYOLConfig(MethodConfig):
 
     name: Literal["byol"] = "byol"
     projector: HeadConfig = field(default_factory=byol_projector)
-    predictor: Literal["mlp", "none"] = "mlp"  # table 5b: none collapses
+    predictor: Predictor = "mlp"  # table 5b: none collapses; linear, symmetric: one matrix (DirectPred, table 3)
     predictor_hidden: int = 4096
     predictor_norm: HiddenNorm = "batch"
+    predictor_rate: float = 1.0  # its learning rate over the others'; section 5: raised, stop_gradient learns too
     target: Literal["momentum", "stop_gradient", "shared"] = "momentum"  # table 5a: stop_gradient learns nothing
     target_momentum: float = 0.996  # where the cosine to 1 starts; 0.99 for 100 and 300 epochs; 1: a constant target
     pairs: PairsName = "symmetric"
@@ -43,13 +46,14 @@ class BYOLConfig(MethodConfig):
     def __post_init__(self) -> None:
         at_least(self, 1, {"predictor_hidden": 4096})
         is_share(self, {"target_momentum": 0.996})
+        above_zero(self, {"predictor_rate": 1.0})
 
 
 def byol(backbone: nn.Module, config: BYOLConfig, known: Known) -> Siamese:
     """Section 3.1 of arXiv:2006.07733 from its parts. `backbone` has `.dim` and gives [B, dim]."""
     from torch import nn
 
-    from stopgrad.nn.heads import mlp
+    from stopgrad.nn.heads import SymmetricLinear, mlp
     from stopgrad.siamese.family import Siamese
     from stopgrad.siamese.objectives import MeanOverPairs
     from stopgrad.siamese.pairs import pairs_of
@@ -62,6 +66,10 @@ def byol(backbone: nn.Module, config: BYOLConfig, known: Known) -> Siamese:
     if config.predictor == "mlp":
         wide = [head.dim, config.predictor_hidden, head.dim]
         predictor = mlp(wide, config.predictor_norm, "none", hidden_bias=True, output_bias=False)
+    elif config.predictor == "linear":
+        predictor = nn.Linear(head.dim, head.dim, bias=False)
+    elif config.predictor == "symmetric":
+        predictor = SymmetricLinear(head.dim)
     target: nn.Module = StopGradient() if config.target == "stop_gradient" else Shared()
     if config.target == "momentum":
         target = Momentum(backbone, projector, config.target_momentum)
@@ -72,6 +80,7 @@ def byol(backbone: nn.Module, config: BYOLConfig, known: Known) -> Siamese:
         target=target,
         objective=MeanOverPairs(squared_distance, "squared distance of unit vectors", directions(config.pairs)),
         pairs=pairs_of(config.pairs, len(known.crops)),
+        predictor_rate=config.predictor_rate,
     )
 
 

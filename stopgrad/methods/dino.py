@@ -46,7 +46,8 @@ class DINOConfig(MethodConfig):
     name: Literal["dino"] = "dino"
     projector: HeadConfig = field(default_factory=_projector)  # GELU; unit vectors; norm=batch: use_bn_in_head
     prototypes: int = 65536  # the projection's dimension K in the paper
-    momentum: float = 0.996  # of the copy, to 1 on a cosine; the authors advise 0.9995 at batch 256
+    momentum: float = 0.996  # of the copy; the authors advise 0.9995 at batch 256
+    momentum_schedule: Literal["cosine", "constant"] = "cosine"  # to 1; constant at 0: no slow copy (table 7)
     student_temperature: float = 0.1
     teacher_temperature: float = 0.07  # 0.08 learns nothing in the paper: 0.1 % k-NN
     warmup_teacher_temperature: float = 0.04  # where it starts
@@ -89,7 +90,7 @@ def dino(backbone: nn.Module, config: DINOConfig, known: Known) -> Siamese:
     width = int(backbone.dim)  # type: ignore[arg-type]
     projector = dino_mlp(width, head.hidden or width, head.dim, head.layers, head.norm)
     predictor = SharedPrototypes(head.dim, config.prototypes, config.frozen_epochs)
-    target = Momentum(backbone, projector, config.momentum, "cosine", follows=predictor)
+    target = Momentum(backbone, projector, config.momentum, config.momentum_schedule, follows=predictor)
     without_drop_path(target.target_backbone)  # it runs in train mode, but only the student leaves branches out
     return MultiCrop(
         backbone=backbone,

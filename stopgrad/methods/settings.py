@@ -10,7 +10,7 @@ from typing import Any, Literal
 from stopgrad.contracts import ConfigError, Known
 from stopgrad.nn.config import BackboneConfig
 
-HiddenNorm = Literal["batch", "batch_no_affine", "layer", "none"]
+HiddenNorm = Literal["batch", "batch_no_affine", "layer", "group", "none"]
 OutputNorm = Literal["batch_no_affine", "batch", "layer", "none"]
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from stopgrad.siamese.family import Siamese
 
+Loss = Literal["nt_xent", "nt_logistic", "margin"]
+
 
 def _paper_projector() -> HeadConfig:
     return HeadConfig(layers=2, dim=128, norm="none", output_norm="none")
@@ -38,6 +40,9 @@ class SimCLRConfig(MethodConfig):
     # Section 2.1. output_norm=batch is the released head's: a scale, no offset.
     projector: HeadConfig = field(default_factory=_paper_projector)
     temperature: float = 0.1  # table 5; 0.5 on CIFAR-10 (appendix B.9)
+    loss: Loss = "nt_xent"  # table 4: 63.9; margin 50.9, nt_logistic 51.6, semi-hard 57.5 and 57.9
+    margin: float = 0.4  # read by loss=margin; the paper tries 0.4, 0.8 and 1.6
+    semi_hard: bool = False  # read by both others: the nearest negative beyond the positive, or all of them
     directions: Literal["mean", "sum"] = "mean"  # sum: twice the loss, as released; LARS hides it for weights
     predictor: Literal["none", "mlp"] = "none"  # SimSiam's 6.2: on the anchors alone
     predictor_hidden: int = 4096  # read by predictor=mlp; BYOL's width
@@ -45,7 +50,9 @@ class SimCLRConfig(MethodConfig):
     target_momentum: float = 0.99  # read by target=momentum: where the cosine to 1 starts
 
     def __post_init__(self) -> None:
-        above_zero(self, {"temperature": 0.1})
+        above_zero(self, {"temperature": 0.1, "margin": 0.4})
+        read_with(self, "loss=margin", self.loss == "margin", "margin")
+        read_with(self, "loss=nt_logistic", self.loss != "nt_xent", "semi_hard")
         at_least(self, 1, {"predictor_hidden": 4096})
         is_share(self, {"target_momentum": 0.99})
         read_with(self, "predictor=mlp", self.predictor == "mlp", "predictor_hidden")
@@ -54,9 +61,11 @@ class SimCLRConfig(MethodConfig):
 
 def simclr(backbone: nn.Module, config: SimCLRConfig, known: Known) -> Siamese:
     """Algorithm 1 of arXiv:2002.05709 from its parts. `backbone` has `.dim` and gives [B, dim]."""
+    from functools import partial
+
     from torch import nn
 
-    from stopgrad.losses import nt_xent_queries
+    from stopgrad.losses import margin_queries, nt_logistic_queries, nt_xent_queries
     from stopgrad.nn.heads import mlp
     from stopgrad.siamese.family import Siamese
     from stopgrad.siamese.in_batch import InBatch
@@ -73,12 +82,21 @@ def simclr(backbone: nn.Module, config: SimCLRConfig, known: Known) -> Siamese:
     target: nn.Module = Shared() if config.target == "shared" else StopGradient()
     if config.target == "momentum":
         target = Momentum(backbone, projector, config.target_momentum)
+    times = 2.0 if config.directions == "sum" else 1.0
+    objective = InBatch(nt_xent_queries, "NT-Xent", config.temperature, times)
+    mined = ", semi-hard" if config.semi_hard else ""
+    if config.loss == "nt_logistic":
+        compare = partial(nt_logistic_queries, semi_hard=config.semi_hard)
+        objective = InBatch(compare, f"NT-Logistic{mined}", config.temperature, times, softmax=False)
+    elif config.loss == "margin":
+        compare = partial(margin_queries, semi_hard=config.semi_hard)
+        objective = InBatch(compare, f"margin triplet{mined}", config.margin, times, softmax=False)
     return Siamese(
         backbone=backbone,
         projector=projector,
         predictor=predictor,
         target=target,
-        objective=InBatch(nt_xent_queries, "NT-Xent", config.temperature, 2.0 if config.directions == "sum" else 1.0),
+        objective=objective,
         pairs=pairs_of("symmetric", len(known.crops)),
         bn_batch="size",  # both views in one batch of 2N; local crops in another
     )

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stopgrad.contracts import ConfigError, Known
-from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, needs_pairs, trained_in_time
+from stopgrad.methods.settings import (
+    HeadConfig,
+    MethodConfig,
+    above_zero,
+    at_least,
+    needs_pairs,
+    read_with,
+    trained_in_time,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +42,8 @@ class SwAVConfig(MethodConfig):
     name: Literal["swav"] = "swav"
     projector: HeadConfig = field(default_factory=_projector)  # made unit vectors by the objective
     prototypes: int = 3000
+    predictor: Literal["none", "mlp"] = "none"  # SimSiam's 6.2: on what predicts, not on what is assigned
+    predictor_hidden: int = 2048  # read by predictor=mlp; the projector's, since SimSiam does not say
     temperature: float = 0.1
     epsilon: float = 0.05  # sharpness of the codes; the authors' first remedy against collapse is 0.03
     iterations: int = 3  # of Sinkhorn and Knopp's
@@ -45,7 +55,8 @@ class SwAVConfig(MethodConfig):
     def __post_init__(self) -> None:
         at_least(self, 2, {"prototypes": 3000})
         above_zero(self, {"temperature": 0.1, "epsilon": 0.05})
-        at_least(self, 1, {"iterations": 3})
+        at_least(self, 1, {"iterations": 3, "predictor_hidden": 2048})
+        read_with(self, "predictor=mlp", self.predictor == "mlp", "predictor_hidden")
         at_least(self, 0, {"queue_size": 3840, "queue_from_epoch": 15, "frozen_epochs": 1})
 
     def check(self, known: Known) -> None:
@@ -75,10 +86,13 @@ def swav(backbone: nn.Module, config: SwAVConfig, known: Known) -> Siamese:
 
     head = config.projector
     widths = head.widths(int(backbone.dim))  # type: ignore[arg-type]
+    predictor: nn.Module = nn.Identity()
+    if config.predictor == "mlp":
+        predictor = mlp([head.dim, config.predictor_hidden, head.dim], "batch", "none")
     return MultiCrop(
         backbone=backbone,
         projector=mlp(widths, head.norm, head.output_norm, hidden_bias=True),
-        predictor=nn.Identity(),
+        predictor=predictor,
         target=NoTarget(),
         objective=SwappedAssignment(
             head.dim,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HiddenNorm = Literal["batch", "batch_no_affine", "layer", "none"]
+HiddenNorm = Literal["batch", "batch_no_affine", "layer", "group", "none"]
 OutputNorm = Literal["batch_no_affine", "batch", "layer", "none"]
 Activation = Literal["relu", "gelu"]
+GROUPS = 16
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -26,6 +28,40 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:  # [B, D] -> [B, D]
         return super().forward(wide(x))
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm of vectors, in float32 whatever autocast made of its input: each group of channels of each vector by
+    itself, so that nothing is known of the batch. 16 groups, or the most that divide both."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(math.gcd(GROUPS, dim), dim)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, D] -> [B, D]
+        return super().forward(wide(x))
+
+
+class StandardisedLinear(nn.Linear):
+    """A linear layer whose rows are used with mean 0 and length 1 (weight standardisation, arXiv:1903.10520; the
+    layer's scale is the norm's that follows). What batch norm does to a layer's weights, without a batch."""
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, D] -> [B, K]
+        centred = self.weight - self.weight.mean(dim=1, keepdim=True)
+        return F.linear(x, F.normalize(centred, dim=1), self.bias)
+
+
+class SymmetricLinear(nn.Linear):
+    """x -> (W + W^T) / 2 x: a linear layer whose matrix is symmetric (DirectPred, arXiv:2102.06810, table 3)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, dim, bias=False)
+
+    @property
+    def matrix(self) -> Tensor:
+        return (self.weight + self.weight.T) / 2
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, D] -> [B, D]
+        return F.linear(x, self.matrix)
 
 
 class Normalise(nn.Module):
@@ -74,6 +110,8 @@ def norm(kind: HiddenNorm | OutputNorm, dim: int) -> list[nn.Module]:
         return []
     if kind == "layer":
         return [LayerNorm(dim)]
+    if kind == "group":
+        return [GroupNorm(dim)]
     return [BatchNorm(dim, affine=kind != "batch_no_affine")]
 
 
@@ -91,13 +129,15 @@ def mlp(
     A linear layer before a norm has no bias, since the norm would take it away again: SimSiam's released code keeps one
     before its last, affine-free batch norm but freezes it, which is the same function. hidden_bias and output_bias say
     otherwise, for all layers but the last and for the last: BYOL, SwAV and VICReg have biases before norms, and
-    BYOL, MoCo v3 and VICReg none in the last layer, though no norm follows.
+    BYOL, MoCo v3 and VICReg none in the last layer, though no norm follows. Group norm stands behind a linear layer
+    with standardised weights.
     """
     layers: list[nn.Module] = []
     for i, (width_in, width) in enumerate(itertools.pairwise(widths)):
         last = i == len(widths) - 2
         kind, bias = (output_norm, output_bias) if last else (hidden_norm, hidden_bias)
-        layers += [nn.Linear(width_in, width, bias=kind == "none" if bias is None else bias), *norm(kind, width)]
+        linear = StandardisedLinear if kind == "group" else nn.Linear
+        layers += [linear(width_in, width, bias=kind == "none" if bias is None else bias), *norm(kind, width)]
         if not last:
             layers.append(nn.ReLU(inplace=True) if activation == "relu" else nn.GELU())
     return nn.Sequential(*layers)

@@ -6,7 +6,8 @@ rate over the schedule's) and `adapt` (False: neither decayed nor, by LARS, adap
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,13 +25,15 @@ def build_optimiser(
     batch_size: int,
     constant: Sequence[str] = (),
     undecayed: Sequence[str] = (),
+    rates: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """The optimiser over everything that is trained, which excludes what is frozen now.
 
     Parameters whose name starts with a prefix of `constant` keep their peak rate (SimSiam's predictor), those of
-    `undecayed` are neither decayed nor adapted, whatever the settings say (CLIP's temperature).
+    `undecayed` are neither decayed nor adapted, whatever the settings say (CLIP's temperature); those of `rates` have
+    so many times the others' rate.
     """
-    groups = parameter_groups(model, config, constant, undecayed)
+    groups = parameter_groups(model, config, constant, undecayed, rates or {})
     lr, decay = config.peak_lr(batch_size), config.weight_decay
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=config.betas, weight_decay=decay)
@@ -47,7 +50,11 @@ def build_optimiser(
 
 
 def parameter_groups(
-    model: nn.Module, config: OptimConfig, constant: Sequence[str], undecayed: Sequence[str] = ()
+    model: nn.Module,
+    config: OptimConfig,
+    constant: Sequence[str],
+    undecayed: Sequence[str] = (),
+    rates: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Scheduled before constant ones, several dimensions before one; groups that nothing tells apart are one."""
     found: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
@@ -56,7 +63,8 @@ def parameter_groups(
             flat = parameter.ndim <= 1
             scheduled = not name.startswith(tuple(constant))
             adapt = not (flat and config.exclude_1d) and not name.startswith(tuple(undecayed))
-            kind = (scheduled, adapt, config.rate_1d if flat else 1.0)
+            rate = math.prod(times for prefix, times in (rates or {}).items() if name.startswith(prefix))
+            kind = (scheduled, adapt, rate * (config.rate_1d if flat else 1.0))
             found.setdefault(kind, []).append(parameter)
     # by number of dimensions, not by rate, so that the order does not depend on a value
     order = sorted(found, key=lambda kind: (not kind[0], found[kind][0].ndim <= 1))

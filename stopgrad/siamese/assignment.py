@@ -40,6 +40,8 @@ class SwappedAssignment(Part):
     now, and only the batch's codes are used. Features are remembered from `queue_from_epoch` on, and count once they
     fill the queue. With micro-batches, it is one of them that is spread, and what was remembered.
 
+    With a predictor it is what predicts that goes through it, not what is assigned (SimSiam, section 6.2).
+
     codes: stop, as in the paper; flow lets gradient through Sinkhorn's iterations, into scores and prototypes.
     """
 
@@ -78,23 +80,30 @@ class SwappedAssignment(Part):
         self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
     ) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(index.device.type, enabled=False):  # epsilon and temperature magnify what half cuts off
-            units = {view: F.normalize(wide(projection), dim=1) for view, projection in p.items()}
-            scores = {view: self.prototypes(unit) for view, unit in units.items()}  # {view: [B, K]}
-            with nullcontext() if self.codes == "flow" else torch.no_grad():
-                wanted = {view: self._codes(scores[view], i, clock) for i, view in enumerate(pairs.targets)}
+            scores, wanted = self._scored(p, z, pairs, clock)
         if clock.epoch >= self.queue_from_epoch:
             for queue, view in zip(self._queues, pairs.targets):
-                queue.stage(units[view])
+                queue.stage(F.normalize(wide(z[view]), dim=1))
         return over_pairs(scores, wanted, pairs, self.temperature)
 
     def attraction(
         self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
     ) -> Tensor | None:
         """Half of the cross-entropy's gradient: the code of the other view, in prototypes."""
-        scores = {view: self.prototypes(F.normalize(wide(projection), dim=1)) for view, projection in p.items()}
-        with torch.no_grad():
-            wanted = {view: self._codes(scores[view], i, clock) for i, view in enumerate(pairs.targets)}
-        return towards(scores, wanted, pairs, self.temperature)
+        scores, wanted = self._scored(p, z, pairs, clock)
+        return towards(scores, {view: codes.detach() for view, codes in wanted.items()}, pairs, self.temperature)
+
+    def _scored(self, p: Vectors, z: Vectors, pairs: Pairs, clock: Clock) -> tuple[Vectors, Vectors]:
+        """What each view predicts, and what is wanted of it: cosines of p with the prototypes, codes from those of z,
+        which is p unless there is a predictor. {view: [B, K]} both."""
+        scores = {view: self.prototypes(F.normalize(wide(vectors), dim=1)) for view, vectors in p.items()}
+        with nullcontext() if self.codes == "flow" else torch.no_grad():
+            own = {
+                view: scores[view] if p[view] is z[view] else self.prototypes(F.normalize(wide(z[view]), dim=1))
+                for view in pairs.targets
+            }
+            wanted = {view: self._codes(own[view], place, clock) for place, view in enumerate(pairs.targets)}
+        return scores, wanted
 
     def _codes(self, scores: Tensor, place: int, clock: Clock) -> Tensor:
         """Of one global crop, [B, K]. place: which queue is its."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stopgrad.contracts import Clock, ConfigError, Output, Views
 from stopgrad.method import Method
+from stopgrad.nn.heads import SymmetricLinear
 from stopgrad.siamese.pairs import Pairs
 
 Vectors = dict[int, Tensor]  # view -> [B, D]
@@ -79,6 +80,7 @@ class Siamese(Method):
         pairs: Pairs,
         bn_batch: BatchNormBatch = "view",
         constant_predictor_lr: bool = False,
+        predictor_rate: float = 1.0,
         keeps: Literal["online", "target"] = "online",
         syncs_batch_norm: bool = True,
     ) -> None:
@@ -91,6 +93,7 @@ class Siamese(Method):
         self.pairs = pairs
         self.bn_batch = bn_batch
         self.constant_predictor_lr = constant_predictor_lr
+        self.predictor_rate = predictor_rate
         self.keeps = keeps
         self.syncs_batch_norm = syncs_batch_norm
 
@@ -156,6 +159,9 @@ class Siamese(Method):
     def constant_lr(self) -> Sequence[str]:
         return ("predictor.",) if self.constant_predictor_lr else ()
 
+    def rates(self) -> Mapping[str, float]:
+        return {"predictor.": self.predictor_rate} if self.predictor_rate != 1 else {}
+
     def parts(self) -> Mapping[str, str]:
         """A row of the switchboard: predictor, target, objective, pairs, and what else tells methods apart."""
         return {
@@ -174,5 +180,7 @@ def in_words(part: nn.Module) -> str:
         return part.says
     if isinstance(part, nn.Identity):
         return "none"
+    if isinstance(part, nn.Linear):
+        return "a symmetric matrix" if isinstance(part, SymmetricLinear) else "a matrix"
     frozen = not any(parameter.requires_grad for parameter in part.parameters())
     return "MLP, frozen" if frozen else "MLP"

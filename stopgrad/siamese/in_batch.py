@@ -29,14 +29,18 @@ class InBatch(Part):
     compare: (query [B, D], positive [N, D], own [N, D] or None, temperature, first) -> scalar, a mean over the queries.
     positive is the other view of all images, own the queries' own view, None where it is no target (a local crop);
     query i is image first + i.  times: what the mean is multiplied by; 2 makes the sum of two directions of it.
+    softmax: whether minus the loss has the positive's cosine over the temperature as a part of its own.
     """
 
-    def __init__(self, compare: Callable[..., Tensor], says: str, temperature: float, times: float = 1.0) -> None:
+    def __init__(
+        self, compare: Callable[..., Tensor], says: str, temperature: float, times: float = 1.0, softmax: bool = True
+    ) -> None:
         super().__init__()
         self.compare = compare
         self.says = says
         self.temperature = temperature
         self.times = times
+        self.softmax = softmax
 
     def forward(
         self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
@@ -50,7 +54,7 @@ class InBatch(Part):
     def attraction(
         self, p: Vectors, z: Vectors, t: Vectors, pairs: Pairs, index: Tensor, clock: Clock
     ) -> Tensor | None:
-        return self.times * nearness(p, t, pairs, self.temperature)
+        return self.times * nearness(p, t, pairs, self.temperature) if self.softmax else None
 
 
 def info_nce_among_keys(query: Tensor, positive: Tensor, own: Tensor | None, temperature: float, first: int) -> Tensor:

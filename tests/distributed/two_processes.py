@@ -27,15 +27,19 @@ CASES: dict[str, dict[str, Any]] = {
     "simsiam with a moving average": {"target": "average", "predictor": "none", "average_first": "random"},
     "simclr with a predictor and stop-gradient": {"predictor": "mlp", "target": "stop_gradient"},
     "simclr with a momentum target": {"target": "momentum", "target_momentum": 0.9},
+    "simclr by yes and no": {"loss": "nt_logistic", "semi_hard": True},
+    "simclr by a margin": {"loss": "margin"},
     "invaspread with detached keys": {"detach_keys": True},
     "moco_v2 in more groups": {"bn_splits": 4, "queue_size": 40},
     "moco_v1 with a queue that wraps": {"queue_size": 17},
     # with a queue of one batch, the second step's codes are made with the first's features
     "swav with a queue": {"queue_size": 12},
     "swav with gradient through its codes": {"codes": "flow", "queue_size": 12},
+    "swav with a predictor": {"predictor": "mlp", "predictor_hidden": 5, "queue_size": 12},
     "instdisc with the full softmax": {"negatives": 0, "bank_momentum": 0.5, "proximal": 0.3},
     "directpred by DirectCopy": {"form": "directcopy"},
     "byol without its slow copy": {"target": "stop_gradient"},
+    "byol with a symmetric matrix": {"predictor": "symmetric", "predictor_rate": 10.0},
     "unigrad without its slow copy": {"target": "stop_gradient"},
     **{
         f"unigrad as {form.replace('_', ' ')}": {"form": form, "negative_weight": 0.5}

@@ -70,6 +70,49 @@ def nt_xent(z0: Tensor, z1: Tensor, temperature: float, interleaved: bool = Fals
     return mean(terms)
 
 
+def told_apart(
+    query: Tensor, positive: Tensor, own: Tensor | None, first: int, semi_hard: bool
+) -> list[tuple[Tensor, list[Tensor]]]:
+    """Of each query the cosine with its positive, and those with the negatives that count."""
+    keys, mine, found = units(positive), [] if own is None else units(own), []
+    for i, q in enumerate(units(query)):
+        near = dot(q, keys[first + i])
+        far = [dot(q, key) for both in (keys, mine) for j, key in enumerate(both) if j != first + i]
+        if semi_hard:
+            beyond = [s for s in far if s < near]
+            far = [max(beyond)] if beyond else [min(far)]
+        found.append((near, far))
+    return found
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + (-x).exp())
+
+
+def nt_logistic_queries(
+    query: Tensor,
+    positive: Tensor,
+    own: Tensor | None,
+    temperature: float,
+    first: int = 0,
+    semi_hard: bool = False,
+) -> Tensor:
+    terms = []
+    for near, far in told_apart(query, positive, own, first, semi_hard):
+        no = mean([-sigmoid(-s / temperature).log() for s in far])
+        terms.append(no - sigmoid(near / temperature).log())
+    return mean(terms)
+
+
+def margin_queries(
+    query: Tensor, positive: Tensor, own: Tensor | None, margin: float, first: int = 0, semi_hard: bool = False
+) -> Tensor:
+    terms = []
+    for near, far in told_apart(query, positive, own, first, semi_hard):
+        terms.append(mean([(s - near + margin).clamp(min=0) for s in far]))
+    return mean(terms)
+
+
 def nt_xent_queries(query: Tensor, positive: Tensor, own: Tensor | None, temperature: float, first: int = 0) -> Tensor:
     keys, mine = units(positive), [] if own is None else units(own)
     terms = []

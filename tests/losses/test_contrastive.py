@@ -14,8 +14,10 @@ from stopgrad.losses import (
     info_nce_batch,
     instance_spreading,
     instance_spreading_queries,
+    margin_queries,
     nce,
     non_parametric_softmax,
+    nt_logistic_queries,
     nt_xent,
     nt_xent_queries,
 )
@@ -292,3 +294,27 @@ def test_a_slice_beyond_the_batch_is_refused(first: int) -> None:
     ):
         with pytest.raises(ConfigError, match=f"first={first} with 2 queries .* there are 4"):
             call()
+
+
+def test_yes_or_no_costs_twice_the_log_of_2_where_nothing_is_alike() -> None:
+    axes = torch.eye(6, dtype=torch.float64)
+    found = nt_logistic_queries(axes[:3], axes[3:], None, 0.3)
+    assert float(found) == pytest.approx(2 * math.log(2), rel=1e-9)
+
+
+def test_equal_embeddings_miss_the_margin_by_all_of_it() -> None:
+    same = torch.ones(4, 3, dtype=torch.float64)
+    assert float(margin_queries(same, same, same, 0.7)) == pytest.approx(0.7)
+    far = torch.eye(4, dtype=torch.float64)
+    assert float(margin_queries(far, far, far, 0.7)) == 0  # a negative at 0, the positive at 1
+
+
+def test_the_semi_hard_negative_is_the_nearest_beyond_the_positive_else_the_farthest() -> None:
+    def at(*cosines: float) -> Tensor:
+        return torch.tensor([[c, math.sqrt(1 - c * c)] for c in cosines], dtype=torch.float64)
+
+    query = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    beyond = margin_queries(query, at(0.5, 0.9, 0.4, -0.2), None, 1.0, 0, semi_hard=True)
+    assert float(beyond) == pytest.approx(0.4 - 0.5 + 1)
+    none = margin_queries(query, at(0.1, 0.9, 0.4, 0.2), None, 1.0, 0, semi_hard=True)
+    assert float(none) == pytest.approx(0.2 - 0.1 + 1)

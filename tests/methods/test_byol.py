@@ -13,6 +13,9 @@ from stopgrad.contracts import ConfigError, Views
 from stopgrad.methods.byol import BYOLConfig, byol
 from stopgrad.methods.settings import HeadConfig
 from stopgrad.nn.batch_norm import statistics
+from stopgrad.nn.heads import SymmetricLinear
+from stopgrad.optim.config import OptimConfig
+from stopgrad.optim.groups import build_optimiser, set_rates
 from stopgrad.recipes import byol as presets
 from stopgrad.siamese.family import Siamese
 from stopgrad.siamese.targets import Momentum
@@ -255,6 +258,9 @@ CHANGES: list[dict[str, Any]] = [
     {"projector": HeadConfig(layers=2, hidden=12, dim=3, norm="none", output_norm="none")},
     {"projector": HeadConfig(layers=2, hidden=12, dim=3, output_norm="batch")},
     {"predictor": "none"},
+    {"predictor": "linear"},
+    {"predictor": "symmetric"},
+    {"predictor_norm": "group"},
     {"predictor_hidden": 5},
     {"predictor_norm": "none"},
     {"predictor_norm": "layer"},
@@ -274,6 +280,7 @@ def test_every_setting_changes_what_is_computed(change: dict[str, Any]) -> None:
     ("change", "message"),
     [
         ({"predictor_hidden": 0}, "method.predictor_hidden must be at least 1, got 0; the paper uses 4096"),
+        ({"predictor_rate": 0.0}, "method.predictor_rate must be above 0, got 0.0"),
         ({"target_momentum": 1.5}, r"method.target_momentum must be in \[0, 1\], got 1.5; the paper uses 0.996"),
     ],
 )
@@ -314,3 +321,28 @@ def test_the_presets_are_the_papers() -> None:
     assert presets.cifar10().optim.trust_clip
     assert presets.cifar10().views.crops == VIEWS["byol_cifar"]
     assert presets.scenes().backbone.name == "tiny"
+
+
+def test_a_raised_rate_is_the_predictor_s_alone() -> None:
+    assert small().rates() == {}
+    method = small(predictor_rate=10.0)
+    config = OptimConfig(base_lr=0.1, weight_decay=0.0, momentum=0.0)
+    optimiser = build_optimiser(method, config, 256, method.constant_lr(), method.undecayed(), method.rates())
+    set_rates(optimiser, config, 256, clock(0))
+    rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            assert rates[id(parameter)] == pytest.approx(1.0 if name.startswith("predictor.") else 0.1), name
+
+
+def test_one_matrix_predicts_and_the_symmetric_one_stays_so() -> None:
+    method = small(predictor="symmetric")
+    z = torch.randn(4, 3, dtype=torch.float64)
+    losses(method, range(3))
+    predictor = method.predictor
+    assert isinstance(predictor, SymmetricLinear)
+    torch.testing.assert_close(predictor(z), z @ predictor.matrix)  # W z and W^T z are the same
+    assert not torch.allclose(predictor.weight, predictor.weight.T)
+    linear = small(predictor="linear")
+    assert (linear.parts()["predictor"], method.parts()["predictor"]) == ("a matrix", "a symmetric matrix")
+    assert [name for name, _ in linear.predictor.named_parameters()] == ["weight"]

@@ -272,6 +272,7 @@ def test_the_projector_ends_in_unit_vectors_has_gelu_and_batch_norm_only_where_a
         {"projector": {"layers": 2, "hidden": 5, "dim": 3, "norm": "batch"}},
         {"prototypes": 5},
         {"momentum": 0.9},
+        {"momentum_schedule": "constant"},
         {"student_temperature": 0.2},
         {"teacher_temperature": 0.06},
         {"warmup_teacher_temperature": 0.05},

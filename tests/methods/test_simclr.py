@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from stopgrad import dist
 from stopgrad.contracts import ConfigError, Known, Views
-from stopgrad.losses import nt_xent, nt_xent_queries
+from stopgrad.losses import margin_queries, nt_logistic_queries, nt_xent, nt_xent_queries
 from stopgrad.methods.simclr import SimCLRConfig, simclr
 from stopgrad.nn.batch_norm import statistics
 from stopgrad.recipe.typed import build
@@ -227,6 +229,11 @@ CHANGES: list[dict[str, Any]] = [
     {"projector": {**SMALL["projector"], "norm": "batch"}},
     {"projector": {**SMALL["projector"], "output_norm": "batch"}},
     {"temperature": 0.2},
+    {"loss": "nt_logistic"},
+    {"loss": "nt_logistic", "semi_hard": True},
+    {"loss": "margin"},
+    {"loss": "margin", "margin": 0.8},
+    {"loss": "margin", "semi_hard": True},
     {"directions": "sum"},
     {"predictor": "mlp", "predictor_hidden": 5},
     {"predictor": "mlp", "predictor_hidden": 7},
@@ -260,6 +267,9 @@ def test_every_setting_changes_what_is_computed() -> None:
         ({"predictor_hidden": 0}, r"method.predictor_hidden must be at least 1, got 0"),
         ({"target_momentum": 1.5}, r"method.target_momentum must be in \[0, 1\], got 1.5"),
         ({"target": "bank"}, r"method.target.*bank"),
+        ({"margin": 0.8}, r"margin=0.8 is read by nothing here; .* --set method.loss=margin"),
+        ({"loss": "margin", "margin": 0.0}, r"method.margin must be above 0, got 0.0"),
+        ({"semi_hard": True}, r"semi_hard=True is read by nothing here; .* --set method.loss=nt_logistic"),
         ({"target_momentum": 0.9}, r"target_momentum=0.9 is read by nothing here; .* --set method.target=momentum"),
         ({"predictor_hidden": 64}, r"predictor_hidden=64 is read by nothing here; .* --set method.predictor=mlp"),
     ],
@@ -277,6 +287,30 @@ def test_views_that_it_cannot_compare_are_refused(crops: tuple[int, ...], messag
 
 def test_multi_crop_goes_through() -> None:
     SimCLRConfig().check(Known(crops=(16, 16, 8, 8), batch_size=8, accumulate=1, backbone="tiny"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "compare", "says"),
+    [
+        ({"loss": "nt_logistic", "temperature": 0.5}, partial(nt_logistic_queries, temperature=0.5), "NT-Logistic"),
+        (
+            {"loss": "margin", "margin": 0.8, "semi_hard": True},
+            partial(margin_queries, margin=0.8, semi_hard=True),
+            "margin triplet, semi-hard",
+        ),
+    ],
+)
+def test_other_losses_compare_both_ways_among_both_views(
+    changes: dict[str, Any], compare: Callable[..., Tensor], says: str
+) -> None:
+    method, views = small(**changes), batch(0)
+    z = head(method.projector, method.backbone, views.crops)
+    expected = (compare(z[0], z[1], z[0]) + compare(z[1], z[0], z[1])) / 2
+    assert method(views, clock(0)).loss.item() == pytest.approx(expected.item(), abs=1e-12)
+    assert method.parts()["objective"] == says
+    # one term draws and pushes at once: what draws is told apart along the target
+    pairs = method.pairs
+    assert method.objective.attraction(z, z, z, pairs, views.index, clock(0)) is None  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("target", ["shared", "momentum"])

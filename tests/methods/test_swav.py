@@ -142,6 +142,32 @@ def test_losses_gradients_weights_and_queues_are_the_papers_written_out(
         torch.testing.assert_close(oldest_first, torch.stack(kept), rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.parametrize("codes", ["stop", "flow"])
+def test_a_predictor_is_in_what_predicts_and_not_in_what_is_assigned(codes: str) -> None:
+    method, views = small(codes=codes, predictor="mlp", predictor_hidden=4), batch()
+    rows = list(objective_of(method).prototypes.weight)
+    z = [method.projector(method.backbone(crop)) for crop in views.crops]
+    p = [method.predictor(vectors) for vectors in z]
+
+    def scores(vectors: Tensor) -> list[list[Tensor]]:
+        return [[row @ v / (v * v).sum() ** 0.5 for row in rows] for v in vectors]
+
+    expected: Any = 0.0
+    for i in (0, 1):
+        q = codes_by_loops(scores(z[i]), epsilon=0.05, iterations=3)
+        for b, of_image in enumerate(scores(p[1 - i])):
+            denominator: Any = sum(torch.exp(s / 0.1) for s in of_image)
+            for k in range(K):
+                wanted = q[b][k] if codes == "flow" else q[b][k].detach()
+                expected = expected - wanted * (of_image[k] / 0.1 - torch.log(denominator)) / 6 / 2
+    trained = list(method.parameters())
+    loss = method(views, clock()).loss
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
+    ours = torch.autograd.grad(loss, trained, retain_graph=True)
+    for a, b in zip(ours, torch.autograd.grad(expected, trained), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-10)
+
+
 def test_equal_images_cost_ln_k_with_even_codes_and_nothing_to_learn_of_them() -> None:
     method = small()
     views = Views((batch().crops[0][:1].expand(6, -1, -1, -1),) * 2, torch.arange(6))
@@ -216,6 +242,8 @@ def test_scores_and_codes_are_float32_under_autocast() -> None:
         {"projector": {"hidden": 5, "dim": 3, "norm": "batch"}},
         {"projector": {"hidden": 5, "dim": 3, "norm": "none", "output_norm": "layer"}},
         {"prototypes": 5},
+        {"predictor": "mlp"},
+        {"predictor": "mlp", "predictor_hidden": 4},
         {"temperature": 0.2},
         {"epsilon": 0.1},
         {"iterations": 1},
@@ -242,6 +270,8 @@ def test_every_setting_changes_what_is_computed(change: dict[str, Any]) -> None:
         ({"queue_size": -1}, "method.queue_size must be at least 0"),
         ({"queue_from_epoch": -1}, "method.queue_from_epoch must be at least 0"),
         ({"frozen_epochs": -1}, "method.frozen_epochs must be at least 0"),
+        ({"predictor_hidden": 4}, "predictor_hidden=4 is read by nothing here; .* --set method.predictor=mlp"),
+        ({"predictor": "mlp", "predictor_hidden": 0}, "method.predictor_hidden must be at least 1, got 0"),
         ({"codes": "go"}, "method.codes: 'go' is not a choice"),
         ({"queue_size": 5}, "method.queue_size=5 does not hold a batch of 6; type --set method.queue_size=90"),
     ],

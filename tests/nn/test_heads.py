@@ -8,7 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stopgrad.nn.heads import Normalise, Prototypes, WeightNormPrototypes, dino_mlp, mlp
+from stopgrad.nn.heads import (
+    GroupNorm,
+    Normalise,
+    Prototypes,
+    StandardisedLinear,
+    SymmetricLinear,
+    WeightNormPrototypes,
+    dino_mlp,
+    mlp,
+)
 
 
 def layers(head: nn.Sequential) -> list[str]:
@@ -107,3 +116,28 @@ def test_dinos_prototypes_are_weight_normalised_with_a_gain_of_1() -> None:
     with torch.no_grad():
         longer.weight.mul_(7)
     torch.testing.assert_close(longer(z), ours(z))
+
+
+def test_group_norm_stands_behind_rows_of_mean_0_and_knows_no_batch() -> None:
+    torch.manual_seed(0)
+    head = mlp([6, 32, 3], "group", "none")
+    assert layers(head) == ["StandardisedLinear", "GroupNorm", "ReLU", "Linear+bias"]
+    x = torch.randn(5, 6)
+    torch.testing.assert_close(head(x)[:1], head(x[:1]))
+    rows = head[0].weight - head[0].weight.mean(dim=1, keepdim=True)
+    expected = x @ (rows / rows.norm(dim=1, keepdim=True)).T
+    torch.testing.assert_close(head[0](x), expected)
+    grouped = expected.view(5, 16, 2)
+    unit = (grouped - grouped.mean(2, keepdim=True)) / (grouped.var(2, keepdim=True, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(head[1](expected), unit.view(5, 32))
+    assert isinstance(head[0], StandardisedLinear)
+    for dim, groups in ((512, 16), (24, 8), (7, 1)):
+        assert GroupNorm(dim).num_groups == groups
+
+
+def test_a_symmetric_layer_gives_its_matrix_a_symmetric_gradient() -> None:
+    layer = SymmetricLinear(4).double()
+    x = torch.randn(5, 4, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), x @ (layer.weight + layer.weight.T) / 2)
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
+    torch.testing.assert_close(gradient, gradient.T)

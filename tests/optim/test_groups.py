@@ -41,6 +41,16 @@ def test_the_predictor_keeps_its_rate_while_the_rest_falls() -> None:
     assert rates[id(model.backbone[0].weight)] == rate == pytest.approx(0.1 * 0.5 * (1 + math.cos(0.75 * math.pi)))
 
 
+def test_a_part_has_so_many_times_the_rate_of_the_rest_also_where_vectors_have_their_own() -> None:
+    model, config = parts(), OptimConfig(name="lars", base_lr=0.5, rate_1d=0.1)
+    optimiser = build_optimiser(model, config, BATCH, rates={"predictor.": 10.0})
+    rate = set_rates(optimiser, config, BATCH, clock(3))
+    rates = of(optimiser, "lr")
+    assert rates[id(model.predictor.weight)] == pytest.approx(10 * rate)
+    assert rates[id(model.predictor.bias)] == pytest.approx(rate)  # 10 x 0.1
+    assert rates[id(model.backbone[0].weight)] == rate
+
+
 def test_a_constant_rate_is_warmed_up_with_the_others() -> None:
     model, config = parts(), OptimConfig(base_lr=0.1, warmup_epochs=0.8, warmup_from=0.2)  # 4 steps
     optimiser = build_optimiser(model, config, BATCH, CONSTANT)
