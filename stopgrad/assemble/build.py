@@ -6,14 +6,14 @@ import dataclasses
 import os
 import shlex
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stopgrad import dist, rng
 from stopgrad.assemble.begin import load_start
@@ -198,6 +198,7 @@ def build_job(
         threads=threads,
         also=lesson.exam(method, device, bf16, threads) if lesson else None,
         reaching=reached(recipe, method, kept, maker) if recipe.watch.gradients else None,
+        predicting=predicted(method) if recipe.watch.predictor else None,
     )
 
     def views_at(step: int) -> Views:
@@ -237,6 +238,13 @@ def reached(recipe: Recipe, method: Method, kept: Images, maker: Maker) -> Calla
     index = rng.permutation(len(kept), recipe.seed, epoch=2, purpose=rng.WATCH)[: recipe.loop.batch_size]
     views = maker(Batch(kept.take(index), index, epoch=rng.key(rng.WATCH) >> 33))
     return partial(measured, method, views)
+
+
+def predicted(method: Method) -> Callable[[Tensor, Tensor, Sequence[Tensor]], Mapping[str, float]]:
+    """What measures watch.predictor. Raises ConfigError where that is not offered."""
+    from stopgrad.siamese.predicting import check, measured
+
+    return partial(measured, check(method))
 
 
 def tell_groups(method: Method, recipe: Recipe, data: Data, kept: Images) -> None:

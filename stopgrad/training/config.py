@@ -63,9 +63,17 @@ class WatchConfig:
     stop_on_collapse: bool = False
     # Also of a batch of training images, at every measurement: what reaches their embeddings, as pull and push.
     gradients: bool = False
+    # Views more of each held-out image: whether the predictor says their mean, and what it does if it is one matrix.
+    predictor: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("every_steps", 0), ("images", 16), ("knn_every_steps", 0), ("knn_bank", 1)):
+        for name, least in (
+            ("every_steps", 0),
+            ("images", 16),
+            ("knn_every_steps", 0),
+            ("knn_bank", 1),
+            ("predictor", 0),
+        ):
             if getattr(self, name) < least:
                 raise ConfigError(f"watch.{name} must be at least {least}, got {getattr(self, name)}")
 

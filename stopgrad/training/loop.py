@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stopgrad import dist
 from stopgrad.contracts import Clock, InterruptedRunError, TrainingStoppedError, Views
@@ -97,7 +97,7 @@ def fit(job: Job) -> None:
 def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
     pace, keeper = Pace(), Keeper(job)
     job.method.train()
-    logged, skipped = start, 0
+    logged, skipped, steepest = start, 0, 0.0
     if start == 0:
         _log(job, start - 1, job.watch(job.clock(0), dict))
     for step, views in feed:
@@ -105,6 +105,7 @@ def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
         rate = set_rates(job.optimiser, job.optim, job.loop.batch_size, clock)
         done = one_step(job, views, clock)
         skipped = 0 if done.finite else skipped + 1
+        steepest = max(steepest, done.first_layer)
         if skipped > job.loop.skip_limit:
             raise TrainingStoppedError(_not_finite(step, rate, done))
         last = step + 1 == job.total_steps
@@ -114,7 +115,9 @@ def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
             logged = step + 1
             speed["wait_share"] = round(feed.waited / max(1e-9, time.monotonic() - pace.begin), 4)
             spread = _number(std_ratio(done.embedding))
-            fields = {**done.numbers(), "lr": rate, "std_ratio_batch": spread, **watched, **speed}
+            steep = {"gradient_norm": _number(done.gradient_norm), "gradient_first_layer": _number(steepest)}
+            fields = {**done.numbers(), "lr": rate, "std_ratio_batch": spread, **steep, **watched, **speed}
+            steepest = 0.0
             _log(job, step, fields if done.finite else {**fields, "skipped": True})
             job.progress.step(job.clock(step + 1), fields)
         keeper.after(step + 1)
@@ -142,6 +145,7 @@ class Done:
 
     loss: float
     gradient_norm: float
+    first_layer: float  # length of the gradient of the first layer that is trained
     finite: bool
     logs: dict[str, Tensor]
     embedding: Tensor  # of the last micro-batch
@@ -169,8 +173,10 @@ def one_step(job: Job, views: Views, clock: Clock) -> Done:
     loss = dist.mean(loss)
     job.method.before_step(clock)
     parameters = [p for p in job.method.parameters() if p.grad is not None]
+    first = first_layer(job.method)  # before it is shortened
     norm = clip(parameters, job.optim)
-    total, length = torch.stack([loss, norm.to(loss)]).tolist()  # the one time a step that a GPU is waited for
+    # the one time a step that a GPU is waited for
+    total, length, steep = torch.stack([loss, norm.to(loss), first.to(loss)]).tolist()
     finite = not dist.any_of(not (math.isfinite(total) and math.isfinite(length)))
     if finite:
         job.optimiser.step()
@@ -180,7 +186,18 @@ def one_step(job: Job, views: Views, clock: Clock) -> Done:
         with torch.no_grad():
             for buffer, value in zip(buffers, kept):
                 buffer.copy_(value)
-    return Done(total, length, finite, dict(out.logs), out.embedding[: len(part.index)])
+    return Done(total, length, steep, finite, dict(out.logs), out.embedding[: len(part.index)])
+
+
+def first_layer(model: nn.Module) -> Tensor:
+    """Length of the gradient of the first layer that is trained, where a ViT's spikes begin (MoCo v3,
+    arXiv:2104.02057, section 4); 0 where none has one."""
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.ndim > 1 and weight.grad is not None:
+            found: Tensor = weight.grad.norm()
+            return found
+    return torch.zeros(())
 
 
 def micro_batches(views: Views, count: int) -> list[Views]:

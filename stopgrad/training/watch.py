@@ -7,7 +7,7 @@ views are the run's own law, drawn once. An online kNN is shown where labels exi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +58,10 @@ class Watch:
         threads: int,
         also: Callable[[], Mapping[str, float]] | None = None,
         reaching: Callable[[Clock], Mapping[str, float]] | None = None,
+        predicting: Callable[[Tensor, Tensor, Sequence[Tensor]], Mapping[str, float]] | None = None,
     ) -> None:
-        """also: numbers of the method's own, measured with the others.  reaching: of watch.gradients."""
+        """also: numbers of the method's own, measured with the others.  reaching: of watch.gradients.  predicting: of
+        watch.predictor, from projections of two views and of more."""
         self.method = method
         self.config = config
         self.labelled = labelled
@@ -70,11 +72,15 @@ class Watch:
         self.threads = threads
         self.also = also or dict
         self.reaching = reaching or (lambda _: {})
+        self.predicting = predicting
+        self.held = held
+        self.make_views = make_views
         # shuffled: splits come class by class, and a batch norm that sees one class at a time measures something else
         index = rng.permutation(len(held), seed=0, epoch=0, purpose=rng.WATCH)
         samples = held.take(index)
         # an epoch no run reaches, so that these views are nobody's training views
-        self.views = make_views(Batch(samples, index, epoch=rng.key(rng.WATCH) >> 33))
+        self.epoch = rng.key(rng.WATCH) >> 33
+        self.views = make_views(Batch(samples, index, epoch=self.epoch))
         self.facts = data_facts(samples, self.views)
         self.history: list[dict[str, Any]] | None = None
 
@@ -91,7 +97,7 @@ class Watch:
         self.method.train()
         with torch.no_grad(), untouched_statistics(self.method), torch.random.fork_rng():
             if due:
-                fields |= self.measure() | dict(self.also()) | dict(self.reaching(clock))
+                fields |= self.measure() | dict(self.also()) | dict(self.reaching(clock)) | self.prediction()
             if self.labelled is not None and knn_due:
                 fields["knn_top1"] = self.online_knn(self.labelled)
         self.method.train(was_training)
@@ -127,6 +133,18 @@ class Watch:
             "retrieval_z": geometry.retrieval_at_1(z0, z1),
             "separation_h": geometry.separation(h0, h1),
         }
+
+    def prediction(self) -> dict[str, float]:
+        """Of watch.predictor. The same further views every time, made again: they are many."""
+        if self.predicting is None:
+            return {}
+        index = np.asarray(self.views.index)
+        first, second = (self._embed(crop)[1] for crop in self.views.crops[:2])
+        others = []
+        for more in range(1, self.config.predictor + 1):
+            views = self.make_views(Batch(self.held.take(index), index, epoch=self.epoch + more))
+            others.append(self._embed(views.crops[0])[1])
+        return dict(self.predicting(first, second, others))
 
     def online_knn(self, labelled: Labelled) -> float:
         """Top-1 of held-out training images, k = 20, features of the backbone; percent."""

@@ -31,7 +31,7 @@ from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.rundir import RunDir
 from stopgrad.training import checkpoint
-from stopgrad.training.loop import Job, micro_batches, one_step
+from stopgrad.training.loop import Job, first_layer, micro_batches, one_step
 from stopgrad.training.watch import Watch
 from tests.training.small_run import STEPS, go_on, start
 
@@ -232,6 +232,17 @@ def test_clipping_bounds_the_gradient_that_is_applied(tmp_path: Path) -> None:
     applied = torch.nn.utils.get_total_norm([p.grad for p in one.method.parameters() if p.grad is not None])
     assert done.gradient_norm > 1e-3
     assert applied.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_first_layer_is_the_first_that_is_trained() -> None:
+    net = torch.nn.Sequential(torch.nn.LayerNorm(3), torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    assert float(first_layer(net)) == 0
+    net(torch.ones(2, 3)).sum().backward()
+    assert torch.equal(first_layer(net), net[1].weight.grad.norm())
+    net.zero_grad()
+    net[1].requires_grad_(False)
+    net(torch.ones(2, 3)).sum().backward()
+    assert torch.equal(first_layer(net), net[2].weight.grad.norm())
 
 
 def test_minutes_become_epochs_that_stand_in_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

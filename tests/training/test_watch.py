@@ -166,6 +166,7 @@ def test_a_watch_takes_nothing_from_the_runs_random_numbers() -> None:
     watch.method = torch.nn.Linear(1, 1)  # type: ignore[assignment]
     watch.config, watch.labelled, watch.recipe = WatchConfig(every_steps=1, knn_every_steps=1), None, {}
     watch.history, watch.facts, watch.also, watch.reaching = None, {}, dict, lambda _: {}
+    watch.predicting = None
     watch.run = SimpleNamespace(read_log=list)  # type: ignore[assignment]
     drawn: list[Tensor] = []
 
