@@ -39,6 +39,7 @@ class SimCLRConfig(MethodConfig):
     name: Literal["simclr"] = "simclr"
     # Section 2.1. output_norm=batch is the released head's: a scale, no offset.
     projector: HeadConfig = field(default_factory=_paper_projector)
+    project: bool = True  # false: the loss reads the backbone's features as they are (figure 8)
     temperature: float = 0.1  # table 5; 0.5 on CIFAR-10 (appendix B.9)
     loss: Loss = "nt_xent"  # table 4: 63.9; margin 50.9, nt_logistic 51.6, semi-hard 57.5 and 57.9
     margin: float = 0.4  # read by loss=margin; the paper tries 0.4, 0.8 and 1.6
@@ -72,13 +73,14 @@ def simclr(backbone: nn.Module, config: SimCLRConfig, known: Known) -> Siamese:
     from stopgrad.siamese.pairs import pairs_of
     from stopgrad.siamese.targets import Momentum, Shared, StopGradient
 
-    head = config.projector
-    projector = mlp(head.widths(int(backbone.dim)), head.norm, head.output_norm)  # type: ignore[arg-type]
-    if head.output_norm == "batch":
-        projector[-1].bias.requires_grad_(False)  # stays 0
+    head, width = config.projector, int(backbone.dim)  # type: ignore[arg-type]
+    dim = head.dim if config.project else width
+    projector = mlp(head.widths(width), head.norm, head.output_norm) if config.project else nn.Identity()
+    if config.project and head.output_norm == "batch":
+        projector[-1].bias.requires_grad_(False)  # type: ignore[index]  # stays 0
     predictor: nn.Module = nn.Identity()
     if config.predictor == "mlp":
-        predictor = mlp([head.dim, config.predictor_hidden, head.dim], "batch", "none")
+        predictor = mlp([dim, config.predictor_hidden, dim], "batch", "none")
     target: nn.Module = Shared() if config.target == "shared" else StopGradient()
     if config.target == "momentum":
         target = Momentum(backbone, projector, config.target_momentum)

@@ -228,6 +228,7 @@ CHANGES: list[dict[str, Any]] = [
     {"projector": {**SMALL["projector"], "dim": 5}},
     {"projector": {**SMALL["projector"], "norm": "batch"}},
     {"projector": {**SMALL["projector"], "output_norm": "batch"}},
+    {"project": False},
     {"temperature": 0.2},
     {"loss": "nt_logistic"},
     {"loss": "nt_logistic", "semi_hard": True},

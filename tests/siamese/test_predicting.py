@@ -40,7 +40,7 @@ def test_the_prediction_is_compared_with_a_view_and_with_the_mean_of_unit_vector
     first, second, *others = projections(5)
     found = measured(method, first, second, others)
     mean = torch.stack([sum(z[i] / z[i].norm() for z in others) / 3 for i in range(5)])  # type: ignore[misc]
-    prediction = method.predictor(first)
+    prediction = method.predictor(first).detach()
     assert set(found) == FIELDS
     assert found["predictor_view"] == pytest.approx(by_rows(prediction, second), rel=1e-9)
     assert found["predictor_mean"] == pytest.approx(by_rows(prediction, mean), rel=1e-9)

@@ -151,6 +151,32 @@ class Below:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EndsHigher:
+    """Of one row, a curve ends above another, or above a bound; seed by seed."""
+
+    words: str
+    of: str
+    curve: str
+    than: str | float
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        return (self.of,)
+
+    def judge(self, rows: Rows) -> Judged:
+        gaps = []
+        for run in rows.get(self.of, ()):
+            if self.curve in run.curves and (not isinstance(self.than, str) or self.than in run.curves):
+                other = run.curves[self.than][-1][1] if isinstance(self.than, str) else self.than
+                gaps.append(run.curves[self.curve][-1][1] - other)
+        if not gaps:
+            return not_run(rows, self.cases)
+        low, middle, high = interval(gaps, one=0.0)
+        told = f"{self.of}: {self.curve} ends {middle:+.3f} beside {self.than} ({low:+.3f} to {high:+.3f})"
+        return Judged(placed(low, high, 0.0), told)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SameBits:
     """Two rows leave the same weights, to the bit, seed by seed."""
 

@@ -27,6 +27,7 @@ from stopgrad.study.process import Said, in_a_process
 from stopgrad.training.progress import Progress
 
 OUT = Path("runs") / "studies"
+LOCAL = (0.05, 0.25)  # share of the image's area in a local crop; whole ones begin where it ends
 Train = Callable[[Path, str, Path, int, float], Said]  # out, name, recipe, seed, minutes (always 0)
 
 
@@ -94,7 +95,7 @@ def recipe_of(asked: Asked, case: Case) -> Recipe:
     """The preset with the study's settings, then the case's, then the user's."""
     options = api.Options(
         data=asked.data,
-        epochs=EPOCHS[asked.scale],
+        epochs=epochs_of(asked, case),
         seed=0,
         settings=[*views_of(asked, case), *settings_of(asked, case)],
     )
@@ -110,18 +111,26 @@ def settings_of(asked: Asked, case: Case) -> list[str]:
 
 
 def views_of(asked: Asked, case: Case) -> list[str]:
-    """The preset's first crop as often as the case wants views; nothing where it has two, as presets have."""
-    if case.views == 2:
+    """The preset's first crop as often as the case wants views, and local ones; nothing where it has two, as presets
+    have."""
+    if case.views == 2 and not case.local:
         return []
     _, views = api.compose(preset_of(asked, case), api.Options()).of_images(f"study {asked.study.name}")
-    return [f"views.crops={json.dumps([plain(views.crops[0])] * case.views)}"]
+    first = views.crops[0]
+    small = replace(first, size=(first.size or views.image_size) // 2, scale=LOCAL)
+    whole = replace(first, scale=(LOCAL[1], 1.0)) if case.local else first
+    return [f"views.crops={json.dumps([plain(whole)] * case.views + [plain(small)] * case.local)}"]
+
+
+def epochs_of(asked: Asked, case: Case) -> int:
+    return max(1, round(EPOCHS[asked.scale] * case.epochs))
 
 
 def command_of(asked: Asked, case: Case) -> str:
     """What to type to train a case by itself, with seed 0."""
     words = ["stopgrad", "train", preset_of(asked, case)]
     words += ["--data", asked.data] if asked.data else []
-    words += ["--epochs", str(EPOCHS[asked.scale])]
+    words += ["--epochs", str(epochs_of(asked, case))]
     settings = [*views_of(asked, case), *settings_of(asked, case)]
     return shlex.join([*words, *(["--set", *settings] if settings else [])])
 

@@ -21,6 +21,8 @@ TITLES = {
     "knn_top1": "kNN on held-out training images, %",
     "rank_h": "effective rank of the backbone",
     "rank_z": "effective rank of the projection",
+    "alignment": "alignment (0: both views at one place)",
+    "uniformity": "uniformity (lower: more evenly spread)",
     "cosine_positive": "cosine of two views",
     "cosine_random": "cosine of two images",
     "agreement": "cosine of prediction and target",
@@ -29,7 +31,14 @@ TITLES = {
     "gradient_positive": "pull towards the target",
     "gradient_negative": "push away from the rest",
     "gradient_balance": "push over pull",
-    "gradient_first_layer": "gradient of the first layer",
+    "gradient_first_layer": "largest gradient of the first layer",
+    "predictor_view": "cosine of the prediction and a view",
+    "predictor_mean": "cosine of the prediction and the mean",
+    "projection_mean": "cosine of a view and the mean",
+    "predictor_alignment": "predictor along the eigenvectors",
+    "predictor_asymmetry": "predictor's asymmetry",
+    "kl": "divergence from the target",
+    "target_entropy": "entropy of the target",
 }
 
 

@@ -25,6 +25,8 @@ class Case:
     paper: float | str | None = None  # its number there, or words; None: the paper has no such row
     scales: tuple[Scale, ...] = SCALES  # where it is run
     views: int = 2  # how many times the first view's law is drawn
+    local: int = 0  # crops of half the side and a small part of the image beside them (multi-crop)
+    epochs: float = 1.0  # of the scale's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

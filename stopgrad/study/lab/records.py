@@ -36,6 +36,8 @@ CURVES = (
     "knn_top1",
     "rank_h",
     "rank_z",
+    "alignment",
+    "uniformity",
     "cosine_positive",
     "cosine_random",
     "similarity",
@@ -45,6 +47,13 @@ CURVES = (
     "gradient_negative",
     "gradient_balance",
     "gradient_first_layer",
+    "predictor_view",
+    "predictor_mean",
+    "projection_mean",
+    "predictor_alignment",
+    "predictor_asymmetry",
+    "kl",
+    "target_entropy",
 )  # fields of the log that are kept, where there are any
 
 

@@ -81,4 +81,38 @@ queue = Study(
     claims=(Higher(words="more are better", of="4096", than="1024"),),
 )
 
-STUDIES = (versions, temperature, momentum, queue)
+BATCHES = (32, 128, 512)
+negatives = Study(
+    name="moco/negatives",
+    title="Does a queue stand in for a large batch?",
+    question="MoCo v2 and SimCLR at several batches, equal epochs, the rate proportional to the batch: MoCo's "
+    "negatives are in its queue, SimCLR's in the batch. What they hold: MoCo on 8 GPUs 5.0 GB a GPU at a batch of 256, "
+    "end to end 7.4, and 93 (estimated) at 4,096.",
+    source=f"{V2}, tables 2 and 3",
+    measured=LINEAR,
+    method="moco_v2",
+    cases=(
+        *(
+            Case(name=f"{words}, {size}", method=method, settings=(f"loop.batch_size={size}",), scales=("tiny",))
+            for method, words in (("moco_v2", "MoCo v2"), ("simclr", "SimCLR"))
+            for size in BATCHES
+        ),
+        Case(name="MoCo v2, 256", paper=67.5, settings=("loop.batch_size=256",), scales=("small", "paper")),
+        *(
+            Case(
+                name=f"SimCLR, {size}",
+                paper=NOT_READ,
+                method="simclr",
+                settings=(f"loop.batch_size={size}",),
+                scales=("small", "paper"),
+            )
+            for size in (256, 4096)
+        ),
+    ),
+    claims=(
+        Higher(words="SimCLR wants a large batch", of="SimCLR, 512", than="SimCLR, 32"),
+        Higher(words="at a small one MoCo v2 is better", of="MoCo v2, 32", than="SimCLR, 32"),
+    ),
+)
+
+STUDIES = (versions, temperature, momentum, queue, negatives)

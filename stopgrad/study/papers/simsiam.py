@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stopgrad.study.lab.claims import Below, BetterThanRandom, EndsAs, Higher, NoBetterThanRandom, SameBits
+from stopgrad.study.lab.claims import Below, BetterThanRandom, EndsAs, EndsHigher, Higher, NoBetterThanRandom, SameBits
 from stopgrad.study.lab.definition import Case, Study
 
 PAPER = "SimSiam, arXiv:2011.10566"
@@ -304,15 +304,17 @@ swav = Study(
     name="simsiam/swav",
     title="What are SwAV's predictor and stop-gradient worth?",
     question="SwAV as it is, with gradient through its codes.",
-    source=f"{PAPER}, section 6.2; the row with a predictor (65.2) has no setting here yet",
+    source=f"{PAPER}, section 6.2",
     measured="linear probe, ImageNet, ResNet-50, 100 epochs, batch 4096",
     method="swav",
     cases=(
         Case(name="SwAV", paper=66.5),
+        Case(name="with predictor", paper=65.2, settings=("method.predictor=mlp",)),
         Case(name="without stop-gradient", paper="diverges", settings=("method.codes=flow",)),
     ),
     claims=(
         BetterThanRandom(words="as it is it learns", of="SwAV"),
+        Higher(words="a predictor is of no help", of="SwAV", than="with predictor"),
         Higher(words="it needs stop-gradient", of="SwAV", than="without stop-gradient"),
     ),
 )
@@ -327,8 +329,59 @@ byol = Study(
     cases=(
         Case(name="BYOL", paper=72.5),
         Case(name="without momentum", paper=0.3, settings=("method.target=stop_gradient",)),
+        Case(
+            name="without momentum, predictor at 10 times the rate",
+            paper=66.5,
+            settings=("method.target=stop_gradient", "method.predictor_rate=10"),
+        ),
     ),
-    claims=(Higher(words="without its slow copy it is worse", of="BYOL", than="without momentum"),),
+    claims=(
+        Higher(words="without its slow copy it is worse", of="BYOL", than="without momentum"),
+        Higher(
+            words="a predictor that learns faster makes up for most of it",
+            of="without momentum, predictor at 10 times the rate",
+            than="without momentum",
+        ),
+    ),
+)
+
+estimate = Study(
+    name="simsiam/estimate",
+    title="Does the predictor say the mean of an image's views?",
+    question="On held-out images, the cosine of the prediction from one view with another view and with the mean of "
+    "eight more, beside that of the projection itself with the mean; and the two other ways to such a mean, a vector "
+    "kept for each image and a slow copy of the network, both without a predictor.",
+    source=f"{PAPER}, section 5.2: a hypothesis, which the paper does not measure",
+    measured="none",
+    method="simsiam",
+    settings=("watch.predictor=8",),
+    curves=("predictor_mean", "predictor_view", "projection_mean", "std_ratio", "knn_top1"),
+    cases=(
+        Case(name=SIMSIAM),
+        Case(name="no predictor", settings=("method.predictor=none",)),
+        Case(
+            name="no predictor, a vector an image",
+            settings=("method.predictor=none", "method.target=average"),
+        ),
+        Case(
+            name="no predictor, a slow copy",
+            settings=("method.predictor=none", "method.target=momentum"),
+        ),
+    ),
+    claims=(
+        EndsHigher(
+            words="what is predicted is nearer to the mean than to a view",
+            of=SIMSIAM,
+            curve="predictor_mean",
+            than="predictor_view",
+        ),
+        EndsHigher(
+            words="and nearer to it than the view it is predicted from",
+            of=SIMSIAM,
+            curve="predictor_mean",
+            than="projection_mean",
+        ),
+    ),
 )
 
 STUDIES = (
@@ -346,4 +399,5 @@ STUDIES = (
     simclr,
     swav,
     byol,
+    estimate,
 )

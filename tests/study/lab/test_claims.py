@@ -11,6 +11,7 @@ from stopgrad.study.lab.claims import (
     BetterThanRandom,
     Claim,
     EndsAs,
+    EndsHigher,
     Higher,
     KeepsShare,
     NoBetterThanRandom,
@@ -113,3 +114,20 @@ def test_a_share_of_a_gain() -> None:
     assert judged(claim, base=base, full=full, some=runs([41, 42, 43])) == "contradicted"
     assert judged(claim, base=base, full=runs([40, 41.5, 41.5]), some=full) == "can't tell"  # nothing is gained
     assert judged(claim, base=base, full=full) == "not run"
+
+
+def test_a_curve_ends_above_another_or_above_a_bound() -> None:
+    curves = {"a": [[0, 0.9], [10, 0.5]], "b": [[0, 0.1], [10, 0.4]]}
+    rows = {"of": runs([1, 2, 3], curves=curves), "without": runs([1, 2])}
+    assert EndsHigher(words="", of="of", curve="a", than="b").judge(rows).outcome == "supported"
+    assert EndsHigher(words="", of="of", curve="b", than="a").judge(rows).outcome == "contradicted"
+    assert EndsHigher(words="", of="of", curve="a", than=0.45).judge(rows).outcome == "supported"
+    assert EndsHigher(words="", of="of", curve="a", than=0.5).judge(rows).outcome == "can't tell"
+    judged = EndsHigher(words="", of="of", curve="a", than="b").judge(rows)
+    assert judged.told == "of: a ends +0.100 beside b (+0.100 to +0.100)"
+    for claim in (
+        EndsHigher(words="", of="without", curve="a", than=0.1),
+        EndsHigher(words="", of="of", curve="a", than="c"),
+        EndsHigher(words="", of="nobody", curve="a", than=0.1),
+    ):
+        assert claim.judge(rows).outcome == "not run"
