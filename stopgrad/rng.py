@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Purposes: numbers drawn for one are independent of those drawn for another.
-ORDER, VIEWS, SCENES, WATCH, NEGATIVES, EVAL, SHUFFLE, PATCHES, LABELS = 1, 2, 3, 4, 5, 6, 7, 8, 9
+ORDER, VIEWS, SCENES, WATCH, NEGATIVES, EVAL, SHUFFLE, PATCHES, LABELS, CUT_MIX = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85

@@ -12,7 +12,7 @@ The F of a gradient counts the images of one forward over all processes: with lo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stopgrad.contracts import Known
 from stopgrad.methods.settings import HeadConfig, MethodConfig, above_zero, at_least, is_share, read_with
@@ -58,13 +58,14 @@ class UniGradConfig(MethodConfig):
     variance_weight: float = 25.0  # read by form=vicreg
     target: Literal["momentum", "stop_gradient"] = "momentum"  # table 2: its relatives lose about 2 with stop_gradient
     target_momentum: float = 0.996  # where the cosine to 1 starts
+    cut_mix: float = 0.0  # share of images with a part of another; our reading of tables 3 and 4, siamese/cut_mix.py
 
     def __post_init__(self) -> None:
         at_least(self, 0, {"negative_weight": 100, "predictor_epsilon": 0.3, "variance_weight": 25})
         above_zero(self, {"temperature": 0.2})
         for form, name in READ_BY.items():
             read_with(self, f"form={form}", self.form == form, name)
-        is_share(self, {"correlation_momentum": 0.99, "target_momentum": 0.996})
+        is_share(self, {"correlation_momentum": 0.99, "target_momentum": 0.996, "cut_mix": 1.0})
 
 
 def unigrad(backbone: nn.Module, config: UniGradConfig, known: Known) -> Siamese:
@@ -72,6 +73,7 @@ def unigrad(backbone: nn.Module, config: UniGradConfig, known: Known) -> Siamese
     from torch import nn
 
     from stopgrad.nn.heads import mlp
+    from stopgrad.siamese.cut_mix import CutMixed
     from stopgrad.siamese.family import Siamese
     from stopgrad.siamese.gradients import CorrelationGradient, WrittenGradient
     from stopgrad.siamese.pairs import pairs_of
@@ -97,11 +99,12 @@ def unigrad(backbone: nn.Module, config: UniGradConfig, known: Known) -> Siamese
             momentum=config.correlation_momentum,
             negatives=config.negatives,
         )
-    return Siamese(
-        backbone=backbone,
-        projector=projector,
-        predictor=nn.Identity(),
-        target=target,
-        objective=objective,
-        pairs=pairs_of("symmetric", len(known.crops)),
-    )
+    parts: dict[str, Any] = {
+        "backbone": backbone,
+        "projector": projector,
+        "predictor": nn.Identity(),
+        "target": target,
+        "objective": objective,
+        "pairs": pairs_of("symmetric", len(known.crops)),
+    }
+    return CutMixed(share=config.cut_mix, **parts) if config.cut_mix else Siamese(**parts)

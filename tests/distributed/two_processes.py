@@ -46,6 +46,8 @@ CASES: dict[str, dict[str, Any]] = {
         for form in get_args(Form)
         if form != "correlation"
     },
+    "unigrad with CutMix": {"cut_mix": 0.7},
+    "unigrad with CutMix and no slow copy": {"cut_mix": 1.0, "target": "stop_gradient"},
     "unigrad with negatives of its own": {"negatives": "online"},
     "directpred, trained in between": {"every": 2},
     "clip by the sigmoid": {"loss": "sigmoid"},

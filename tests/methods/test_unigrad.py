@@ -159,6 +159,7 @@ CHANGES: list[dict[str, Any]] = [
     {"correlation_momentum": 0.5},
     {"target": "stop_gradient"},
     {"target_momentum": 0.5},
+    {"cut_mix": 1.0},
     {"negatives": "online"},
     {"form": "contrastive"},
     {"form": "asymmetric"},
