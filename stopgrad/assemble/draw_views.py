@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from stopgrad import rng
@@ -61,10 +62,10 @@ def draw_views(
         lines = text_views(recipe, data, images, epochs)
         for line in lines:
             progress.say(line)
-        return _written(page(title, lines), output), min(images, len(data.train))
+        return as_picture(np.asarray(page(title, lines)), output), min(images, len(data.train))
     if recipe.views.kind != "image":
         rows = pictured_views(recipe, data, images, epochs)
-        return _written(Image.fromarray(rows), output), min(images, len(data.train))
+        return as_picture(rows, output), min(images, len(data.train))
     config, shown = recipe.of_images("stopgrad views")
     # Drawn on the CPU also where training draws on a GPU: the same law and the same parameters.
     views = dataclasses.replace(shown, executor="exact" if shown.executor == "exact" else "cpu")
@@ -86,12 +87,13 @@ def draw_views(
         )
     finally:
         maker.close()
-    return _written(Image.fromarray(picture), output), len(chosen)
+    return as_picture(picture, output), len(chosen)
 
 
-def _written(picture: Image.Image, output: Path) -> Path:
+def as_picture(pixels: NDArray[np.uint8], output: Path) -> Path:
+    """Writes [H, W, 3] as what its suffix says, one of SUFFIXES; returns the path."""
     file = io.BytesIO()
-    picture.save(file, format=Image.registered_extensions()[output.suffix.lower()])
+    Image.fromarray(pixels).save(file, format=Image.registered_extensions()[output.suffix.lower()])
     write_bytes(output, file.getvalue())
     return output
 

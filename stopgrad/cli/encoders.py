@@ -108,6 +108,28 @@ def neighbours(
         print(f"{output}: the query and its {use.counted(len(found), 'neighbour')}")
 
 
+def attention(
+    encoder: Which,
+    /,
+    *,
+    data: Source,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="the picture: .png, .jpg or .webp")] = Path(
+        "attention.png"
+    ),
+    images: Annotated[int, Parameter(help="rows, 1 to 64")] = 8,
+    seed: Annotated[int, Parameter(help="which images")] = 0,
+) -> None:
+    """Draw where a ViT looks: the attention of its class token in the last block, a column a head.
+
+    stopgrad attention runs/NAME --data DIR -o attention.png
+    """
+    from stopgrad.assemble.draw_attention import draw_attention
+
+    with _progress() as progress:
+        path, rows, heads = draw_attention(encoder, data, output, images=images, seed=seed, progress=progress)
+    print(f"{path}: {rows} images, each beside its attention by {heads} head{'s' * (heads != 1)}")
+
+
 def _words(encoder: Encoder, sample: Any) -> str:
     """What a neighbour says, where it is a text."""
     from stopgrad.cli import printable

@@ -100,6 +100,21 @@ def uniformity(x: Tensor, t: float = 2.0) -> float:
     return math.log(total / (n * (n - 1))) if total != 0 else -math.inf
 
 
+def correlation(x: Tensor) -> float:
+    """Mean absolute correlation of two different channels of x [N, D], 0 to 1: what Barlow Twins and VICReg lower.
+
+    Channels that do not vary are left out; nan where fewer than two do.
+    """
+    x = _cloud(x)
+    x = x - x.mean(dim=0)
+    x = x[:, x.norm(dim=0) > _ROUNDING * x.norm() / max(1, x.shape[1]) ** 0.5]
+    if x.shape[1] < 2:
+        return math.nan
+    unit = F.normalize(x, dim=0)
+    found = (unit.T @ unit).abs()
+    return float((found.sum() - found.diagonal().sum()) / (found.numel() - len(found)))
+
+
 def dead_dimensions(x: Tensor) -> int:
     """How many channels of x [N, D] are constant: their std is below 1e-5 of the root mean square of all features."""
     x = _cloud(x)

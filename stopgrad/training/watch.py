@@ -124,6 +124,7 @@ class Watch:
             "rank_h": geometry.effective_rank(h0),
             "spectrum_z": _shares(geometry.singular_values(z0)),
             "spectrum_h": _shares(geometry.singular_values(h0)),
+            "correlation_z": geometry.correlation(z0),
             "alignment": geometry.alignment(z0, z1),
             "uniformity": geometry.uniformity(z0),
             "dead_h": geometry.dead_dimensions(h0),

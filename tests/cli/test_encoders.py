@@ -311,3 +311,24 @@ def test_what_is_not_loaded_says_what_to_do_instead(suffix: str, tmp_path: Path)
     assert {".onnx": "onnxruntime", ".pt2": "run code", ".pth": "run code", ".txt": "finished run"}[suffix] in str(
         caught.value
     )
+
+
+def test_attention_is_drawn_a_row_an_image_and_a_map_a_head(
+    folder: Path, encoder_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, file, drawn = BackboneConfig(name="test_vit"), tmp_path / "vit.safetensors", tmp_path / "a.png"
+    save_encoder(file, build_backbone(config, 3, SIDE, 0), config, Preprocess(image_size=SIDE))
+    assert run("attention", file, "--data", folder, "-o", drawn, "--images", 3) == 0
+    assert "3 images, each beside its attention by 2 heads" in capsys.readouterr().out
+    picture = pixels(drawn)
+    assert picture.shape[0] % 3 == 0
+    assert picture.shape[1] == picture.shape[0]  # a photograph and two heads
+    tile = picture.shape[0] // 3
+    for left in (tile, 2 * tile):  # the most of each map
+        assert (picture[:tile, left : left + tile] == (255, 214, 92)).all(axis=2).any()
+    before = drawn.read_bytes()
+    assert run("attention", encoder_file, "--data", folder, "-o", drawn) == 2
+    assert "ViTs with a class token" in capsys.readouterr().err
+    assert run("attention", file, "--data", folder, "-o", tmp_path / "a.gif") == 2
+    assert run("attention", file, "--data", folder, "-o", drawn, "--images", 0) == 2
+    assert drawn.read_bytes() == before

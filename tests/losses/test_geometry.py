@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from stopgrad.losses.geometry import (
     alignment,
+    correlation,
     dead_dimensions,
     effective_rank,
     retrieval_at_1,
@@ -154,3 +156,14 @@ def test_separation_equals_a_loop_over_pairs() -> None:
     wins = sum(bool(cosine[i, i] > cosine[i, j]) for i in range(9) for j in range(9) if i != j)
     assert separation(a, b) == pytest.approx(100 * wins / 72)
     assert math.isnan(separation(a[:1], b[:1]))
+
+
+def test_the_correlation_of_channels_is_numpy_s_without_what_does_not_vary() -> None:
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * torch.tensor([1, 9, 2, 3])
+    found = np.abs(np.corrcoef(x.numpy().T))
+    expected = (found.sum() - 4) / 12
+    assert correlation(x) == pytest.approx(expected, rel=1e-9)
+    still = torch.cat([x, torch.full((50, 1), 7.0, dtype=torch.float64)], dim=1)
+    assert correlation(still) == pytest.approx(expected, rel=1e-9)
+    assert correlation(x[:, :1].expand(-1, 3)) == pytest.approx(1)
+    assert math.isnan(correlation(torch.ones(5, 3)))

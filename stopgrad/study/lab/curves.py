@@ -21,6 +21,7 @@ TITLES = {
     "knn_top1": "kNN on held-out training images, %",
     "rank_h": "effective rank of the backbone",
     "rank_z": "effective rank of the projection",
+    "correlation_z": "correlation of two channels",
     "alignment": "alignment (0: both views at one place)",
     "uniformity": "uniformity (lower: more evenly spread)",
     "cosine_positive": "cosine of two views",

@@ -36,6 +36,7 @@ CURVES = (
     "knn_top1",
     "rank_h",
     "rank_z",
+    "correlation_z",
     "alignment",
     "uniformity",
     "cosine_positive",

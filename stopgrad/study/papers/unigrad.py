@@ -113,6 +113,7 @@ process = Study(
         "gradient_balance",
         "gradient_positive",
         "gradient_negative",
+        "correlation_z",
         "rank_z",
         "std_ratio",
         "knn_top1",
