@@ -30,8 +30,9 @@ from stopgrad.nn.backbones import build_backbone, check_sizes
 from stopgrad.nn.batch_norm import synchronise
 from stopgrad.optim.groups import build_optimiser
 from stopgrad.recipe import Recipe
-from stopgrad.recipe.typed import plain
+from stopgrad.recipe.typed import each_setting, plain
 from stopgrad.rundir import RunDir
+from stopgrad.training.checkpoint import Identity
 from stopgrad.training.loop import Job
 from stopgrad.training.progress import Progress
 from stopgrad.training.watch import Labelled, Watch
@@ -91,16 +92,18 @@ def resolve(recipe: Recipe, device: torch.device, say: Callable[[str], None] | N
     return dataclasses.replace(recipe, loop=loop, watch=recipe.watch.paced(loop.batch_size))
 
 
-def identity(recipe: Recipe, data: Data, device: torch.device) -> dict[str, Any]:
+def identity(recipe: Recipe, data: Data, device: torch.device) -> Identity:
     """What has to be the same for a resumed run to give the same bits, flat, by setting."""
-    found: dict[str, Any] = {"data fingerprint": data.fingerprint, "processes": dist.world(), "device": device.type}
-    for section, values in plain(recipe).items():
+    now: dict[str, Any] = {"data fingerprint": data.fingerprint, "processes": dist.world(), "device": device.type}
+    defaults: dict[str, Any] = {}
+    for name, value, default in each_setting(recipe):
+        section, _, key = name.partition(".")
         free = FREE_TO_CHANGE.get(section, ())
-        if not isinstance(values, Mapping):
-            found[section] = values
-        elif "*" not in free:
-            found |= {f"{section}.{key}": value for key, value in values.items() if key not in free}
-    return found
+        if "*" not in free and key not in free:
+            now[name] = value
+            if default is not dataclasses.MISSING:
+                defaults[name] = default
+    return Identity(now, defaults)
 
 
 def build_method(recipe: Recipe, images: int, start: Callable[[nn.Module], None] | None = None) -> Method:

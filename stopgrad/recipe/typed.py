@@ -9,7 +9,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from stopgrad.contracts import ConfigError, did_you_mean
@@ -130,6 +130,23 @@ def chosen(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [chosen(item) for item in value]
     return value
+
+
+def each_setting(value: object, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, plain value, what its class has there) of every setting below a settings object, depth first.
+
+    Of a tuple of settings each by its place, and `count`. MISSING for what has no default.
+    """
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        one, at = getattr(value, field.name), join(where, field.name)
+        if dataclasses.is_dataclass(one):
+            yield from each_setting(one, at)
+        elif isinstance(one, tuple) and one and all(map(dataclasses.is_dataclass, one)):
+            yield f"{at}.count", len(one), dataclasses.MISSING
+            for place, item in enumerate(one):
+                yield from each_setting(item, f"{at}.{place}")
+        else:
+            yield at, plain(one), plain(_at_first(field))
 
 
 def _at_first(field: dataclasses.Field[Any]) -> object:

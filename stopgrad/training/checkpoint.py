@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,18 +19,24 @@ from stopgrad import dist
 from stopgrad.contracts import CheckpointError
 from stopgrad.rundir import RunDir
 
-FORMAT = 1
+FORMAT = 2  # 1 named settings of a method's parts by the part, which one more setting changed
 
 
-def pack(
-    method: nn.Module, optimiser: torch.optim.Optimizer, step: int, log_length: int, identity: Mapping[str, Any]
-) -> bytes:
-    """The state before step `step`. `identity` is what has to be the same when the run goes on."""
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What has to be the same when a run goes on, by name; and what is meant where an older state does not name it."""
+
+    now: Mapping[str, Any]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+def pack(method: nn.Module, optimiser: torch.optim.Optimizer, step: int, log_length: int, identity: Identity) -> bytes:
+    """The state before step `step`."""
     state = {
         "format": FORMAT,
         "step": step,
         "log_length": log_length,
-        "identity": dict(identity),
+        "identity": dict(identity.now),
         "method": method.state_dict(),
         "optimiser": optimiser.state_dict(),
         "rng": torch.get_rng_state(),  # for backbones with dropout or stochastic depth
@@ -57,10 +64,14 @@ def load_newest(run: RunDir, say: Callable[[str], None]) -> dict[str, Any] | Non
     return state
 
 
-def check_identity(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunDir) -> None:
-    """Refuse to go on where the bits could not be the same; name each thing that changed, old and new."""
+def check_identity(saved: Mapping[str, Any], identity: Identity, run: RunDir) -> None:
+    """Refuse to go on where the bits could not be the same; name each thing that changed, old and new.
+
+    A setting that came after the run was begun counts as its default, which is what the run was without it.
+    """
+    before = {name: saved.get(name, identity.defaults.get(name)) for name in identity.now}
     changed = [
-        f"{name} was {saved.get(name)!r}, is {value!r}" for name, value in now.items() if saved.get(name) != value
+        f"{name} was {before[name]!r}, is {value!r}" for name, value in identity.now.items() if before[name] != value
     ]
     if changed:
         raise CheckpointError(

@@ -45,7 +45,7 @@ class Job:
     loop: LoopConfig
     optim: OptimConfig
     run: RunDir
-    identity: Mapping[str, Any]  # what has to be equal for a resume
+    identity: checkpoint.Identity
     # loss and logs in, asked for when something is due; fields for the log out
     watch: Callable[[Clock, Callable[[], Mapping[str, float | None]]], dict[str, Any]]
     write: Callable[[Mapping[str, Any]], None]  # TensorBoard, W&B

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from stopgrad.assemble import api, build
@@ -100,6 +101,34 @@ def test_a_changed_recipe_is_refused_with_old_and_new(tmp_path: Path) -> None:
     text = (path / "recipe.yaml").read_text()
     (path / "recipe.yaml").write_text(text.replace("base_lr: 0.96", "base_lr: 0.5"))
     with pytest.raises(CheckpointError, match=r"optim\.base_lr was 0\.96, is 0\.5"):
+        go_on(path)
+
+
+def test_a_setting_that_came_later_counts_as_its_default() -> None:
+    run, identity = RunDir(Path("runs/a")), checkpoint.Identity({"old": 1, "new": 0.5}, {"old": 1, "new": 0.5})
+    checkpoint.check_identity({"old": 1}, identity, run)
+    with pytest.raises(CheckpointError, match=r"new was 0.5, is 0.7"):
+        checkpoint.check_identity({"old": 1}, checkpoint.Identity({"old": 1, "new": 0.7}, {"new": 0.5}), run)
+    with pytest.raises(CheckpointError, match=r"old was None, is 1"):
+        checkpoint.check_identity({}, checkpoint.Identity({"old": 1}), run)
+
+
+def test_a_run_knows_every_setting_down_to_a_crop_s_and_a_head_s(tmp_path: Path) -> None:
+    path = start(tmp_path, "a", "loop.epochs=1").path
+    RunDir(path).set_status("interrupted")
+    text = (path / "recipe.yaml").read_text()
+    for old, new, said in (
+        ("  grayscale: 0.2", "  grayscale: 0.3", r"views\.crops\.0\.grayscale was 0\.2, is 0\.3"),
+        ("    dim: ", "    dim: 1", r"method\.projector\.dim was \d+, is 1\d+"),
+    ):
+        assert old in text
+        (path / "recipe.yaml").write_text(text.replace(old, new, 1))
+        with pytest.raises(CheckpointError, match=said):
+            go_on(path)
+    two = yaml.safe_load(text)
+    two["views"]["crops"].append(two["views"]["crops"][0])
+    (path / "recipe.yaml").write_text(yaml.safe_dump(two))
+    with pytest.raises(CheckpointError, match=r"views\.crops\.count was 2, is 3"):
         go_on(path)
 
 
