@@ -38,6 +38,13 @@ class Method(nn.Module, ABC):
     def embed(self, crop: Tensor) -> tuple[Tensor, Tensor]:
         """crop [B, ...] -> features of the trunk that is kept [B, D] and the projection [B, P], for the monitor."""
 
+    def across(self, crop: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Of a method that compares kinds of view and not crops: two of them of one crop, in one space, [B, P] each.
+
+        The monitor then asks whether an image is told from others across kinds. None: it compares crops.
+        """
+        return None
+
     def trunks(self) -> Mapping[str, nn.Module]:
         """What is exported, by name; a method with two towers names two."""
         return {"backbone": self.backbone}

@@ -22,10 +22,11 @@ from stopgrad.views.config import ViewsConfig
 def scenes_sensors() -> Recipe:
     """Colour, depth, normals and segments of the embedded scenes, on two CPU cores in minutes. Synthetic images.
 
-    Rate and temperature are those of cmc/scenes: a first guess that nobody has measured for five views.
+    Two minutes on two cores, one seed: kNN 57.2 % (untrained 31.7) and 91.2 linear (66.6). At the rate of cmc/scenes,
+    0.48, ten losses added go too far: 33.8, and a third of the directions.
     """
     sensors = ("rgb", "depth", "normals", "segmentation:classes=5")
-    return _on(DataConfig(source="scenes-v1", sensors=sensors), image_size=32, epochs=15)
+    return _on(DataConfig(source="scenes-v1", sensors=sensors), image_size=32, epochs=15, base_lr=0.12)
 
 
 def sensors() -> Recipe:
@@ -35,15 +36,20 @@ def sensors() -> Recipe:
     segments to be probed with, as NYU Depth v2 has them: --set data.labels=labels40. On a CPU, for some
     thousand scenes; nobody has measured its rate and length.
     """
-    return _on(DataConfig(source="DIR", sensors=("rgb", "depth"), depth=16, max_side=256), image_size=64, epochs=60)
+    return _on(
+        DataConfig(source="DIR", sensors=("rgb", "depth"), depth=16, max_side=256),
+        image_size=64,
+        epochs=60,
+        base_lr=0.48,
+    )
 
 
-def _on(data: DataConfig, image_size: int, epochs: int) -> Recipe:
+def _on(data: DataConfig, image_size: int, epochs: int, base_lr: float) -> Recipe:
     return Recipe(
         method=CMCConfig(graph="full", negatives="in_batch", temperature=0.1),
         data=data,
         views=ViewsConfig(image_size=image_size, crops=(SMALL_CROP,), mean=(), std=()),
         backbone=BackboneConfig(name="tiny", split="sensors_lab"),
-        optim=OptimConfig(base_lr=0.48, weight_decay=5e-4),
+        optim=OptimConfig(base_lr=base_lr, weight_decay=5e-4),
         loop=LoopConfig(epochs=epochs, batch_size=TINY_BATCH),
     )

@@ -91,6 +91,12 @@ class CrossView(Method):
         z = [unit(projector(h)) for projector, h in zip(self.projectors, features)]
         return torch.cat(features, dim=1), torch.cat(z, dim=1)
 
+    def across(self, crop: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The first kind of view of a crop, and the mean of the others; None where the first tower is not split."""
+        features = parts_of(self.backbone, crop)
+        first, *others = [unit(projector(h)) for projector, h in zip(self.projectors, features)]
+        return (first, unit(torch.stack(others).mean(dim=0))) if others else None
+
     def trunks(self) -> Mapping[str, nn.Module]:
         return {self.first: self.backbone, **dict(self.others.items())}
 

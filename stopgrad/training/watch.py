@@ -116,8 +116,19 @@ class Watch:
         return {name: _finite(value) for name, value in fields.items()}
 
     def measure(self) -> dict[str, Any]:
-        """All label-free numbers. `z` is the projection, `h` the backbone's features."""
-        (h0, z0), (h1, z1) = (self._embed(crop) for crop in self.views.crops[:2])
+        """All label-free numbers. `z` is the projection, `h` the backbone's features.
+
+        Where the method compares kinds of view, a second view is another kind of the same crop, and told apart are
+        projections: the kinds' features have no space in common.
+        """
+        first, second = self.views.crops[:2]
+        h0, z0 = self._embed(first)
+        across = self._in_parts(self.method.across, first)
+        if across is None:
+            h1, z1 = self._embed(second)
+            a, b, c, d = z0, z1, h0, h1
+        else:
+            a, b = c, d = across
         return {
             "std_ratio": geometry.std_ratio(z0),
             "rank_z": geometry.effective_rank(z0),
@@ -125,14 +136,14 @@ class Watch:
             "spectrum_z": _shares(geometry.singular_values(z0)),
             "spectrum_h": _shares(geometry.singular_values(h0)),
             "correlation_z": geometry.correlation(z0),
-            "alignment": geometry.alignment(z0, z1),
+            "alignment": geometry.alignment(a, b),
             "uniformity": geometry.uniformity(z0),
             "dead_h": geometry.dead_dimensions(h0),
-            "cosine_positive": float(F.cosine_similarity(z0, z1).mean()),
-            "cosine_random": float(F.cosine_similarity(z0, z1.roll(1, dims=0)).mean()),
-            "retrieval_h": geometry.retrieval_at_1(h0, h1),
-            "retrieval_z": geometry.retrieval_at_1(z0, z1),
-            "separation_h": geometry.separation(h0, h1),
+            "cosine_positive": float(F.cosine_similarity(a, b).mean()),
+            "cosine_random": float(F.cosine_similarity(a, b.roll(1, dims=0)).mean()),
+            "retrieval_h": geometry.retrieval_at_1(c, d),
+            "retrieval_z": geometry.retrieval_at_1(a, b),
+            "separation_h": geometry.separation(c, d),
         }
 
     def prediction(self) -> dict[str, float]:
@@ -165,11 +176,22 @@ class Watch:
                 self.online_knn(self.labelled)
 
     def _embed(self, crop: Tensor) -> tuple[Tensor, Tensor]:
+        found = self._in_parts(self.method.embed, crop)
+        assert found is not None
+        return found
+
+    def _in_parts(
+        self, of: Callable[[Tensor], tuple[Tensor, Tensor] | None], crop: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """What a function of the method's makes of a crop, some hundred images at a time; None where it has nothing."""
         parts = []
         for chunk in crop.tensor_split(parts_of(len(crop))):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                parts.append(self.method.embed(chunk.to(self.device)))
-        return torch.cat([h.float() for h, _ in parts]), torch.cat([z.float() for _, z in parts])
+                part = of(chunk.to(self.device))
+            if part is None:
+                return None
+            parts.append(part)
+        return torch.cat([one.float() for one, _ in parts]), torch.cat([other.float() for _, other in parts])
 
     def _features(self, images: Images, preprocess: AnyPreprocess) -> Tensor:
         parts = []

@@ -407,6 +407,20 @@ def test_what_is_kept_of_an_image_is_both_halves_side_by_side() -> None:
     assert method.trunks()["backbone"] is method.backbone
 
 
+def test_two_kinds_of_view_of_a_crop_are_what_the_monitor_compares() -> None:
+    method, crop = small(), batch().crops[0]
+    found = method.across(crop)
+    assert found is not None
+    _, z = method.embed(crop)
+    assert torch.equal(found[0], z[:, :3])
+    torch.testing.assert_close(found[1], z[:, 3:])
+    several = small(4).across(batch(views=4).crops[0])  # lightness and colour of the photograph, which is watched
+    assert several is not None
+    torch.manual_seed(0)
+    one = cmc(nn.ModuleDict({"depth": Tower(1, 4), "edges": Tower(1, 4)}), CMCConfig(projector=HEAD), KNOWN).double()
+    assert one.across(torch.rand(B, 1, 2, 2, dtype=torch.float64)) is None
+
+
 def test_of_sensors_every_tower_is_kept_by_its_name_and_the_first_is_watched() -> None:
     method, views = small(4), batch(views=4)
     assert list(method.trunks()) == ["rgb", "depth", "normals"]

@@ -51,6 +51,16 @@ def test_one_crop_of_all_sensors_is_a_crop_each(graph: str) -> None:
     assert len(together.pairs.both) == {"core": 6, "full": 12}[graph]
 
 
+def test_the_first_kind_is_compared_with_the_mean_of_the_others() -> None:
+    made = method(backbone())
+    found = made.across(crop())
+    assert found is not None
+    _, z = made.embed(crop())
+    parts = z.chunk(4, dim=1)
+    assert torch.equal(found[0], parts[0])
+    torch.testing.assert_close(found[1], torch.nn.functional.normalize((parts[1] + parts[2] + parts[3]) / 3, dim=1))
+
+
 def test_every_tower_learns() -> None:
     made = method(backbone())
     made(Views((crop(),), torch.arange(B)), clock()).loss.backward()  # type: ignore[no-untyped-call]

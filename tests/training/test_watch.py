@@ -179,3 +179,33 @@ def test_a_watch_takes_nothing_from_the_runs_random_numbers() -> None:
     watch(Clock(1, 10, 5), dict)
     assert len(drawn) == 1
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_where_kinds_of_view_are_compared_a_second_view_is_another_kind_of_the_same_crop() -> None:
+    first, second, other = (torch.randn(24, 6, generator=torch.Generator().manual_seed(i)) for i in range(3))
+
+    class Kinds(torch.nn.Module):
+        compares_kinds = True
+
+        def embed(self, crop: Tensor) -> tuple[Tensor, Tensor]:
+            return crop, 2 * crop
+
+        def across(self, crop: Tensor) -> tuple[Tensor, Tensor] | None:
+            return (crop, other[: len(crop)]) if self.compares_kinds else None
+
+    from types import SimpleNamespace
+
+    from stopgrad.losses import geometry
+    from stopgrad.training.watch import Watch
+
+    watch = Watch.__new__(Watch)
+    watch.method, watch.device, watch.bf16 = Kinds(), torch.device("cpu"), False  # type: ignore[assignment]
+    watch.views = SimpleNamespace(crops=(first, second))  # type: ignore[assignment]
+    kinds = watch.measure()
+    assert kinds["separation_h"] == geometry.separation(first, other)
+    assert kinds["cosine_positive"] == pytest.approx(float(torch.cosine_similarity(first, other).mean()))
+    assert kinds["std_ratio"] == geometry.std_ratio(first)
+    watch.method.compares_kinds = False  # type: ignore[assignment]
+    crops = watch.measure()
+    assert crops["separation_h"] == geometry.separation(first, second)
+    assert crops["rank_h"] == kinds["rank_h"]
