@@ -46,6 +46,7 @@ FREE_TO_CHANGE = {
         "checkpoint_every_steps",
         "checkpoint_every_minutes",
         "keep_checkpoints",
+        "on_nan",
         "tensorboard",
         "wandb",
     ),

@@ -74,7 +74,7 @@ def carry_out(run: RunDir, recipe: Recipe, minutes: float, progress: Progress | 
         raise
     except KeyboardInterrupt as error:  # while opening data or evaluating; the loop has its own way
         message = f"stopped; what was saved is kept, go on with: stopgrad train {run.path} --resume"
-        code = signals.TERMINATED if isinstance(error, signals.Terminated) else signals.INTERRUPTED
+        code = signals.code_of(error)
         run.set_status("interrupted", message=message, exit_code=code, **_unresolved(run))
         raise InterruptedRunError(message, code) from error
     except BaseException as error:

@@ -1,7 +1,7 @@
 """The command: parse, call one function, print. Every mistake is one line and an exit code; no traceback.
 
 Exit codes: 0 done, 2 usage, 65 data, checkpoint, loss or collapse, 66 input missing, 73 folder in use, 74 reading or
-writing failed, 130 Ctrl-C, 143 SIGTERM; 1 is a defect of ours, with its traceback in the run's error.log.
+writing failed, 75 SIGUSR1, 130 Ctrl-C, 143 SIGTERM; 1 is a defect of ours, with its traceback in the run's error.log.
 """
 
 from __future__ import annotations

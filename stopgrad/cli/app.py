@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -52,6 +52,12 @@ def train(
     name: Annotated[str, Parameter(help="the run's folder inside --out; default METHOD-DATA")] = "",
     resume: Annotated[bool, Parameter(negative="", help="go on with a run that was stopped or killed")] = False,
     stop_on_collapse: Annotated[bool, Parameter(negative="", help="end the run once the verdict is collapsed")] = False,
+    on_nan: Annotated[
+        Literal["skip", "stop", "rollback"] | None,
+        Parameter(
+            help="of a step that is not finite: leave it out, stop, or leave it out and go back to the last state"
+        ),
+    ] = None,
     settings: Settings = (),
 ) -> None:
     """Pretrain on unlabelled images, evaluate, and say whether the run is healthy.
@@ -76,7 +82,7 @@ def train(
         image_size=image_size,
         seed=seed,
         stop_on_collapse=stop_on_collapse,
-        settings=settings,
+        settings=(*settings, *([f"loop.on_nan={on_nan}"] if on_nan else [])),
     )
     if resume:
         if options != api.Options() or minutes is not None or name or out != Path("runs"):

@@ -70,14 +70,14 @@ def compare(
 
 @contextlib.contextmanager
 def stoppable(again: str, progress: Progress) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end what runs in here with what to type to go on, `again`. The progress is closed however it
-    ends. Raises InterruptedRunError."""
+    """Ctrl-C, SIGTERM and SIGUSR1 end what runs in here with what to type to go on, `again`. The progress is closed
+    however it ends. Raises InterruptedRunError."""
     try:
         with signals.raised():
             yield
     except KeyboardInterrupt as error:
-        code = signals.TERMINATED if isinstance(error, signals.Terminated) else signals.INTERRUPTED
-        raise InterruptedRunError(f"stopped; what was trained is kept, go on with: {again}", code) from error
+        message = f"stopped; what was trained is kept, go on with: {again}"
+        raise InterruptedRunError(message, signals.code_of(error)) from error
     finally:
         progress.close()
 

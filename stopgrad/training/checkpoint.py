@@ -80,13 +80,18 @@ def check_identity(saved: Mapping[str, Any], identity: Identity, run: RunDir) ->
         )
 
 
-def restore(state: Mapping[str, Any], method: nn.Module, optimiser: torch.optim.Optimizer, run: RunDir) -> int:
-    """Put the state back, cut the log to it, and return the step to go on with."""
+def put_back(state: Mapping[str, Any], method: nn.Module, optimiser: torch.optim.Optimizer, run: RunDir) -> None:
+    """What is learnt and remembered, as it was."""
     try:
         method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{run.checkpoints} holds another model: {str(error).splitlines()[0]}") from error
+
+
+def restore(state: Mapping[str, Any], method: nn.Module, optimiser: torch.optim.Optimizer, run: RunDir) -> int:
+    """Put the state back, cut the log to it, and return the step to go on with."""
+    put_back(state, method, optimiser, run)
     if dist.rank() == 0:  # the others go on with the numbers of their own seed
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] and torch.cuda.is_available():

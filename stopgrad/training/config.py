@@ -26,7 +26,10 @@ class LoopConfig:
     checkpoint_every_steps: int = 0  # 0: by time alone
     checkpoint_every_minutes: float = 5.0
     keep_checkpoints: int = 2
-    skip_limit: int = 10  # steps in a row whose loss or gradient is not finite before the run stops
+    # Of a step whose loss or gradient is not finite. skip: it is not taken; stop: nor any after it; rollback: it is not
+    # taken, and those after it go on from the last saved state.
+    on_nan: Literal["skip", "stop", "rollback"] = "skip"
+    skip_limit: int = 10  # such steps in a row before the run stops
     tensorboard: bool = False
     wandb: bool = False
 

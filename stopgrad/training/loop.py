@@ -24,7 +24,7 @@ from stopgrad.nn.batch_norm import statistics
 from stopgrad.optim.config import OptimConfig
 from stopgrad.optim.groups import clip, set_rates
 from stopgrad.rundir import RunDir
-from stopgrad.training import checkpoint, signals
+from stopgrad.training import checkpoint, not_finite, signals
 from stopgrad.training.config import LoopConfig
 from stopgrad.training.feed import Feed
 from stopgrad.training.progress import Progress
@@ -106,8 +106,10 @@ def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
         done = one_step(job, views, clock)
         skipped = 0 if done.finite else skipped + 1
         steepest = max(steepest, done.first_layer)
-        if skipped > job.loop.skip_limit:
-            raise TrainingStoppedError(_not_finite(step, rate, done))
+        wrong: dict[str, Any] = {}
+        if not done.finite:
+            found = _refused(job, keeper, step, skipped, rate, done, views)
+            wrong = {"skipped": True, **({"where": found} if found else {})}
         last = step + 1 == job.total_steps
         watched = job.watch(job.clock(step + 1), done.numbers)
         if watched or last or (step + 1) % job.loop.log_every_steps == 0 or not done.finite:
@@ -118,7 +120,7 @@ def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
             steep = {"gradient_norm": _number(done.gradient_norm), "gradient_first_layer": _number(steepest)}
             fields = {**done.numbers(), "lr": rate, "std_ratio_batch": spread, **steep, **watched, **speed}
             steepest = 0.0
-            _log(job, step, fields if done.finite else {**fields, "skipped": True})
+            _log(job, step, {**fields, **wrong})
             job.progress.step(job.clock(step + 1), fields)
         keeper.after(step + 1)
         if dist.any_of(bool(asked.exit_code)):
@@ -226,11 +228,29 @@ class Keeper:
 
     def save(self, step: int) -> None:
         job = self.job
+        lost = not_finite.ruined(job.method)
+        if dist.any_of(bool(lost)):
+            raise TrainingStoppedError(
+                f"step {step}: {lost or 'what another process holds'} is not finite, and is not saved; the state "
+                "before it is kept. Lower optim.base_lr, or start anew with loop.precision=float32"
+            )
         if step != self.saved_step and dist.rank() == 0:
             data = checkpoint.pack(job.method, job.optimiser, step, job.run.settle_log(), job.identity)
             job.run.save_checkpoint(step, data, job.loop.keep_checkpoints)
         self.saved_at, self.saved_step = time.monotonic(), step
         dist.barrier()
+
+    def roll_back(self, step: int) -> None:
+        """Weights, optimiser and memories of the last saved state; the run goes on with `step`, whose state this is
+        from now on. Where nothing was saved yet, the step is only left out."""
+        job = self.job
+        state = checkpoint.load_newest(job.run, job.progress.say)
+        if state is None:
+            job.progress.say("no state is saved yet: the step is left out, nothing is rolled back")
+            return
+        checkpoint.put_back(state, job.method, job.optimiser, job.run)
+        job.progress.say(f"rolled back to the weights of step {state['step']}; the run goes on with step {step}")
+        self.save(step)
 
 
 def _log(job: Job, step: int, fields: Mapping[str, Any]) -> None:
@@ -246,8 +266,19 @@ def _number(value: float) -> float | None:
     return value if value == value and abs(value) != float("inf") else None
 
 
-def _not_finite(step: int, rate: float, done: Done) -> str:
-    return (
-        f"step {step}: loss {done.loss} and gradient norm {done.gradient_norm} at learning rate {rate:.4g}, not finite "
-        "several steps in a row; nothing of it reached the weights. Lower optim.base_lr or add optim.warmup_epochs"
-    )
+def _refused(job: Job, keeper: Keeper, step: int, skipped: int, rate: float, done: Done, views: Views) -> str:
+    """A step that was not finite: where it began, in words; and what loop.on_nan wants of it."""
+    found = ""
+    if skipped == 1 or skipped > job.loop.skip_limit:
+        parts = micro_batches(views, job.loop.accumulate)
+        found = not_finite.where(job.method, parts, job.clock(step), job.bf16)
+        job.progress.say(f"step {step}: not finite and not taken; {found}")
+    if skipped > job.loop.skip_limit or job.loop.on_nan == "stop":
+        often = f" {skipped} steps in a row" if skipped > 1 else ""
+        raise TrainingStoppedError(
+            f"step {step}: loss {done.loss} and gradient norm {done.gradient_norm} at learning rate {rate:.4g}, not "
+            f"finite{often}; nothing of it reached the weights. {found[:1].upper()}{found[1:]}"
+        )
+    if job.loop.on_nan == "rollback":
+        keeper.roll_back(step + 1)
+    return found

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-INTERRUPTED, TERMINATED = 130, 143
-EXIT_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+INTERRUPTED, TERMINATED, PREEMPTED = 130, 143, 75
+# SIGUSR1 is what schedulers send some time before they take the machine away (SLURM: --signal=USR1@60)
+EXIT_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGUSR1: PREEMPTED}
+# Seconds: what comes so soon after the first is the same wish, sent to the group and handed on by torchrun or a shell.
+ONE_WISH = 0.5
 
 
 class Asked:
@@ -18,45 +23,55 @@ class Asked:
 
     def __init__(self) -> None:
         self.exit_code = 0
+        self._since = 0.0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        code = EXIT_CODES[signal.Signals(number)]
-        if self.exit_code:
+        code, now = EXIT_CODES[signal.Signals(number)], time.monotonic()
+        if not self.exit_code:
+            self.exit_code, self._since = code, now
+        elif now - self._since > ONE_WISH:
             os._exit(code)
-        self.exit_code = code
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM where no loop is there to notice it: while data is opened, minutes are measured, features evaluated."""
+    """SIGTERM or SIGUSR1 where no loop is there to notice it: while data is opened, minutes are measured, features
+    evaluated."""
+
+    def __init__(self, exit_code: int = TERMINATED) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
+def code_of(error: KeyboardInterrupt) -> int:
+    """The exit code of what ended a run."""
+    return error.exit_code if isinstance(error, Terminated) else INTERRUPTED
 
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """SIGTERM raises Terminated inside, as SIGINT raises KeyboardInterrupt; inside the loop its own way goes first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """SIGTERM and SIGUSR1 raise Terminated inside, as SIGINT raises KeyboardInterrupt; inside the loop its own way goes
+    first."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise Terminated(EXIT_CODES[signal.Signals(number)])
 
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
+    with _handled(terminate, (signal.SIGTERM, signal.SIGUSR1)):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
 def watched() -> Iterator[Asked]:
-    """SIGINT and SIGTERM are noted instead of raised while inside; outside the main thread nothing changes."""
+    """All three are noted instead of raised while inside."""
     asked = Asked()
-    if threading.current_thread() is not threading.main_thread():
+    with _handled(asked.handle, tuple(EXIT_CODES)):
         yield asked
-        return
-    before = {number: signal.signal(number, asked.handle) for number in EXIT_CODES}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+
+@contextmanager
+def _handled(how: Callable[[int, FrameType | None], None], which: tuple[signal.Signals, ...]) -> Iterator[None]:
+    """`which` are handled so while inside; outside the main thread nothing changes."""
+    with contextlib.ExitStack() as put_back:
+        if threading.current_thread() is threading.main_thread():
+            for number in which:
+                put_back.callback(signal.signal, number, signal.signal(number, how))
+        yield

@@ -31,7 +31,7 @@ from stopgrad.method import Method
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.rundir import RunDir
-from stopgrad.training import checkpoint
+from stopgrad.training import checkpoint, signals
 from stopgrad.training.loop import Job, first_layer, micro_batches, one_step
 from stopgrad.training.watch import Watch
 from tests.training.small_run import STEPS, go_on, start
@@ -330,16 +330,34 @@ def test_ctrl_c_outside_the_loop_says_how_to_go_on(tmp_path: Path, monkeypatch: 
     assert go_on(tmp_path / "a").trained
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
 def test_sigterm_outside_the_loop_says_how_to_go_on_with_its_own_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stopgrad.assemble import train
 
-    monkeypatch.setattr(train, "evaluate", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(train, "evaluate", lambda *_, **__: signal.raise_signal(number))
     with pytest.raises(InterruptedRunError, match="--resume") as caught:
         start(tmp_path, "a", "loop.epochs=1")
-    assert caught.value.exit_code == 143
-    assert RunDir(tmp_path / "a").state()["exit_code"] == 143
+    assert caught.value.exit_code == code
+    assert RunDir(tmp_path / "a").state()["exit_code"] == code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
+def test_a_signal_twice_at_once_is_one_wish_and_later_ends_at_once(
+    number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(signals.os, "_exit", ended.append)
+    before = signal.getsignal(number)
+    with signals.watched() as asked:
+        signal.raise_signal(number)
+        signal.raise_signal(number)  # the terminal's to the group, and torchrun's to its children
+        assert (asked.exit_code, ended) == (code, [])
+        asked._since -= 1
+        signal.raise_signal(number)
+        assert ended == [code]
+    assert signal.getsignal(number) is before
 
 
 def test_speed_is_that_of_all_sessions_not_of_the_last() -> None:
