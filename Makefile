@@ -23,6 +23,9 @@ bench: .bench/.ready ## measure beside the rivals, for more than an hour; writes
 .bench/.ready: .venv/.ready benchmarks/requirements.txt tools/bench-env.sh
 	@sh tools/bench-env.sh
 
+bench-faults: .venv/.ready ## kill, signal, damage and starve runs, half an hour; writes the table of docs/reliability.md
+	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.faults
+
 studies: .venv/.ready ## the papers' studies, a minute a run and three hours together; goes on where it was stopped
 	@$(PY) -m stopgrad study all --pages docs/studies
 
@@ -38,4 +41,4 @@ lock: ## renew requirements.txt from pyproject.toml (needs a registry)
 clean: ## remove what set-up and the demo made
 	rm -rf .venv .bench .tools runs/demo runs/demo-collapsed runs/demo-report.html
 
-.PHONY: help setup demo test test-slow bench studies check lock clean
+.PHONY: help setup demo test test-slow bench bench-faults studies check lock clean

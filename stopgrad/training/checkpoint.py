@@ -30,12 +30,20 @@ class Identity:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
-def pack(method: nn.Module, optimiser: torch.optim.Optimizer, step: int, log_length: int, identity: Identity) -> bytes:
-    """The state before step `step`."""
+def pack(
+    method: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    log_length: int,
+    identity: Identity,
+    steepest: float = 0.0,
+) -> bytes:
+    """The state before step `step`.  steepest: the largest gradient of the first layer since the last log line."""
     state = {
         "format": FORMAT,
         "step": step,
         "log_length": log_length,
+        "steepest": steepest,
         "identity": dict(identity.now),
         "method": method.state_dict(),
         "optimiser": optimiser.state_dict(),

@@ -80,24 +80,24 @@ def fit(job: Job) -> None:
     Raises InterruptedRunError after a signal (state saved), TrainingStoppedError when too many steps in a row are not
     finite or the watch asks to stop, CheckpointError when the folder's state can't be used.
     """
-    start = 0
+    start, steepest = 0, 0.0
     state = checkpoint.load_newest(job.run, job.progress.say)
     if state is not None:
         checkpoint.check_identity(state["identity"], job.identity, job.run)
-        start = checkpoint.restore(state, job.method, job.optimiser, job.run)
+        start, steepest = checkpoint.restore(state, job.method, job.optimiser, job.run), float(state["steepest"])
         job.progress.say(f"resumed at step {start} of {job.total_steps}")
         if state["torch"] != str(torch.__version__):
             job.progress.say(f"torch was {state['torch']}, is {torch.__version__}: the same bits are not promised now")
     else:
         job.run.cut_log(0)
     with signals.watched() as asked, Feed(job.views_at, start, job.total_steps, job.loop.prefetch) as feed:
-        _steps(job, start, feed, asked)
+        _steps(job, start, feed, asked, Keeper(job, steepest))
 
 
-def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
-    pace, keeper = Pace(), Keeper(job)
+def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked, keeper: Keeper) -> None:
+    pace = Pace()
     job.method.train()
-    logged, skipped, steepest = start, 0, 0.0
+    logged, skipped = start, 0
     if start == 0:
         _log(job, start - 1, job.watch(job.clock(0), dict))
     for step, views in feed:
@@ -105,7 +105,7 @@ def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
         rate = set_rates(job.optimiser, job.optim, job.loop.batch_size, clock)
         done = one_step(job, views, clock)
         skipped = 0 if done.finite else skipped + 1
-        steepest = max(steepest, done.first_layer)
+        keeper.steepest = max(keeper.steepest, done.first_layer)
         wrong: dict[str, Any] = {}
         if not done.finite:
             found = _refused(job, keeper, step, skipped, rate, done, views)
@@ -117,9 +117,9 @@ def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked) -> None:
             logged = step + 1
             speed["wait_share"] = round(feed.waited / max(1e-9, time.monotonic() - pace.begin), 4)
             spread = _number(std_ratio(done.embedding))
-            steep = {"gradient_norm": _number(done.gradient_norm), "gradient_first_layer": _number(steepest)}
+            steep = {"gradient_norm": _number(done.gradient_norm), "gradient_first_layer": _number(keeper.steepest)}
             fields = {**done.numbers(), "lr": rate, "std_ratio_batch": spread, **steep, **watched, **speed}
-            steepest = 0.0
+            keeper.steepest = 0.0
             _log(job, step, {**fields, **wrong})
             job.progress.step(job.clock(step + 1), fields)
         keeper.after(step + 1)
@@ -213,8 +213,9 @@ def micro_batches(views: Views, count: int) -> list[Views]:
 class Keeper:
     """Saves the state every so many steps and minutes. Rank 0 writes; parameters are equal on all."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, steepest: float) -> None:
         self.job = job
+        self.steepest = steepest  # largest gradient of the first layer since the last log line: state like any other
         self.saved_at = time.monotonic()
         self.saved_step = -1
 
@@ -235,7 +236,7 @@ class Keeper:
                 "before it is kept. Lower optim.base_lr, or start anew with loop.precision=float32"
             )
         if step != self.saved_step and dist.rank() == 0:
-            data = checkpoint.pack(job.method, job.optimiser, step, job.run.settle_log(), job.identity)
+            data = checkpoint.pack(job.method, job.optimiser, step, job.run.settle_log(), job.identity, self.steepest)
             job.run.save_checkpoint(step, data, job.loop.keep_checkpoints)
         self.saved_at, self.saved_step = time.monotonic(), step
         dist.barrier()

@@ -30,7 +30,8 @@ from stopgrad.contracts import (
 from stopgrad.method import Method
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import load as load_recipe
-from stopgrad.rundir import RunDir
+from stopgrad.rundir import MEASURED_FIELDS, RunDir
+from stopgrad.siamese.family import Siamese
 from stopgrad.training import checkpoint, signals
 from stopgrad.training.loop import Job, first_layer, micro_batches, one_step
 from stopgrad.training.watch import Watch
@@ -157,6 +158,30 @@ def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(tmp_path: Path, monkey
     monkeypatch.undo()
     resumed = go_on(tmp_path / "a")
     assert (whole.path / "encoder.safetensors").read_bytes() == (resumed.path / "encoder.safetensors").read_bytes()
+
+
+def test_a_run_stopped_between_two_log_lines_logs_what_one_never_stopped_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(tmp_path, "whole", "loop.epochs=3")
+    real = Siamese.after_step
+
+    def interrupt(self: Siamese, clock: Clock) -> None:
+        real(self, clock)
+        if clock.step == 11:  # steepest are the first steps of an interval, which the resumed run never sees
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Siamese, "after_step", interrupt)
+    with pytest.raises(InterruptedRunError, match="stopped at step 12 of 18"):
+        start(tmp_path, "a", "loop.epochs=3")
+    monkeypatch.undo()
+    go_on(tmp_path / "a")
+    logs = [
+        [{k: v for k, v in line.items() if k not in MEASURED_FIELDS} for line in RunDir(tmp_path / name).read_log()]
+        for name in ("whole", "a")
+    ]
+    assert logs[0] == logs[1]
+    assert all(line["gradient_first_layer"] > 0 for line in logs[0][1:])
 
 
 def test_too_few_images_for_one_batch_name_the_largest_that_fits(tmp_path: Path) -> None:
