@@ -23,7 +23,8 @@ DROPS = ((120 / 240, 0.1), (160 / 240, 0.01), (200 / 240, 0.001))  # epochs of 2
 def scenes() -> Recipe:
     """The embedded data set on two CPU cores in minutes, negatives in the batch. Synthetic images.
 
-    Noise contrast wants longer runs: Z is measured on random rows. Rate and temperature are a first guess.
+    Noise contrast wants longer runs: Z is measured on random rows. Lightness and colour of these scenes share their
+    colours, not their shapes: kNN stays where it was (docs/sensors.md). cmc/scenes_sensors learns them.
     """
     return _on(
         "scenes-v1",
@@ -36,8 +37,7 @@ def scenes() -> Recipe:
 
 
 def cifar10() -> Recipe:
-    """Two half ResNet-18s, 200 epochs, batch 128. Nobody has published CMC on CIFAR-10, and nobody has measured this;
-    needs a GPU.
+    """Two half ResNet-18s, 200 epochs, batch 128. Nobody has published CMC on CIFAR-10; needs a GPU.
 
     Rate, decay and length are InstDisc's on CIFAR-10 (lemniscate.pytorch, cifar.py), the loss is the paper's with the
     temperature the authors take on STL-10, a set of small images (HobbitLong/CMC, README).
