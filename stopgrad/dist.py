@@ -9,6 +9,8 @@ import torch
 import torch.distributed as td
 from torch import Tensor
 
+from stopgrad import processes
+
 
 def active() -> bool:
     return td.is_available() and td.is_initialized()
@@ -27,7 +29,8 @@ def local_rank() -> int:
 
 
 def start(device_type: str) -> None:
-    """Join the group that torchrun announces in the environment; nothing without one."""
+    """Join the group that torchrun or SLURM announces in the environment; nothing without one."""
+    processes.announce()
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not active():
         td.init_process_group("nccl" if device_type == "cuda" else "gloo")
 

@@ -7,7 +7,6 @@ a run that is killed during the imports can be resumed.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from stopgrad.methods import METHODS
 from stopgrad.methods.clip import TEXT_TOWER
 from stopgrad.methods.own import OwnConfig, is_own, own_config
 from stopgrad.nn.text_config import HF, HUGGING_FACE
+from stopgrad.processes import is_first, is_restarted
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.recipe.text import named_settings, override
@@ -244,7 +244,9 @@ def train(
     options = dataclasses.replace(options or Options(), **changes)  # type: ignore[arg-type]
     check_minutes(minutes, options)
     composed, reasons = choose(recipe, options, minutes or 0.0)
-    run = RunDir(folder_for(composed, out, name), writes=is_first_process())
+    run = RunDir(folder_for(composed, out, name), writes=is_first())
+    if is_restarted() and run.recipe.exists():  # a neighbour was lost: all go on from the last saved state
+        return resume(run.path, progress=progress)
     return begin_run(run, composed, reasons, minutes, progress)
 
 
@@ -256,14 +258,9 @@ def check_minutes(minutes: float | None, options: Options) -> None:
         raise ConfigError(f"--minutes must be above 0, got {minutes}")
 
 
-def is_first_process() -> bool:
-    """Whether this process writes the run's folder; torchrun says so in the environment, before torch is imported."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def resume(path: str | Path, *, progress: Progress | None = None) -> Finished:
     """Go on where the newest checkpoint is, from step 0 where there is none; nothing is done to a finished run."""
-    run = RunDir(Path(path), writes=is_first_process())
+    run = RunDir(Path(path), writes=is_first())
     if not run.recipe.exists():
         raise MissingInputError(f"{path}: no run to resume (no recipe.yaml); a new one is `stopgrad train METHOD`")
     recipe = load_recipe(run.recipe)

@@ -7,7 +7,6 @@ many of each class. The run itself is one like any other: the same loop, folder 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from stopgrad.data.sources import absolute
 from stopgrad.methods.distill import DistillConfig
 from stopgrad.methods.finetune import FinetuneConfig
 from stopgrad.nn.config import BackboneConfig
+from stopgrad.processes import how_many, is_first
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.recipe.text import named_settings, override
@@ -116,7 +116,7 @@ def compose_finetune(
     subset = choose(data.train.labels, data.classes, amount, seed, data.name)
     kept, _ = set_aside(subset, data.train.labels, start.watch.images, seed)
     method = FinetuneConfig(labels=amount.text, classes=len(data.classes), from_projector_layer=count)
-    taken = Taken(images=len(kept), share=len(subset) / len(data.train), processes=_processes())
+    taken = Taken(images=len(kept), share=len(subset) / len(data.train), processes=how_many())
     recipe, reasons = finetuned(start, backbone, method, taken)
     return _asked(recipe, reasons, options, (_counted(subset, data),))
 
@@ -179,7 +179,7 @@ def compose_distill(
         teacher=str(folder), classes=len(classes), temperature=temperature, labels=labels, alpha=alpha
     )
     count = len(data.train) - min(start.watch.images, len(data.train) // 10)
-    recipe, reasons = distilled(start, backbone, method, Taken(images=count, share=0.0, processes=_processes()))
+    recipe, reasons = distilled(start, backbone, method, Taken(images=count, share=0.0, processes=how_many()))
     told_temperature = f"method.temperature {temperature:g}: the paper's for a student {_as_large(temperature)}"
     recipe, why = _asked(recipe, reasons, options, (*known, told_temperature))
     if (taught_with := begin.read_start(str(folder)).preprocess) is not None:
@@ -188,7 +188,7 @@ def compose_distill(
 
 
 def _train(recipe: Recipe, why: Sequence[str], where: Where) -> Finished:
-    run = RunDir(api.folder_for(recipe, where.out, where.name), writes=api.is_first_process())
+    run = RunDir(api.folder_for(recipe, where.out, where.name), writes=is_first())
     return begin_run(run, recipe, why, where.minutes, where.progress)
 
 
@@ -282,7 +282,7 @@ def _with_data(start: Recipe, options: api.Options, progress: Progress | None) -
     if progress is None:
         from stopgrad.training.progress import Progress
 
-        progress = Progress(quiet=not api.is_first_process())
+        progress = Progress(quiet=not is_first())
     data, views = start.of_images("--data")
     return start, open_data(data, views.image_size, progress=progress.reading)
 
@@ -295,11 +295,6 @@ def _seed(options: api.Options) -> int:
         if key.strip() == "seed" and text.strip().isdecimal():  # anything else the recipe refuses, in its own words
             found = int(text)
     return found
-
-
-def _processes() -> int:
-    """How many share a batch; torchrun says so in the environment, before torch is imported."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 # --- what is told of it -----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
+from stopgrad import processes
 from stopgrad.contracts import StopgradError
 
 DEFECT = 1
@@ -19,6 +20,7 @@ USAGE = 2
 STORAGE = 74
 PIPE_CLOSED = 0
 INTERRUPTED = 130
+WORDS: list[str] = []  # of the command that is being run, for the processes it starts
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -39,10 +41,16 @@ def run(words: list[str], debug: bool) -> int:
         return USAGE
     from stopgrad.cli.app import app
 
+    processes.announce()
+    if processes.is_restarted() and (code := processes.already_over()):
+        return code
+    WORDS[:] = words
     try:
         app(words or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
         return 0
+    except SystemExit as error:  # of processes that were started, and have said what there is to say
+        return error.code if isinstance(error.code, int) else 0
     except CycloptsError as error:
         return _fail(" ".join(str(error).split()), USAGE, debug)
     except StopgradError as error:
@@ -56,14 +64,19 @@ def run(words: list[str], debug: bool) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}; check that path, or repeat with --debug", STORAGE, debug)
     except Exception as error:  # ours to mend; the user gets one line all the same
+        if processes.lost_a_neighbour(error):  # torchrun begins all of them again, or says which was lost
+            print("stopgrad: the connection to another process was lost", file=sys.stderr)
+            return DEFECT
         where = "see the run's error.log, or repeat with --debug"
         return _fail(f"this is a defect of stopgrad: {type(error).__name__}: {error}; {where}", DEFECT, debug)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:
+    first = processes.leave(code)  # of several processes the first to fail says why
     if debug:
         traceback.print_exc()
-    print(f"stopgrad: {printable(message)}", file=sys.stderr)
+    if first:
+        print(f"stopgrad: {printable(message)}", file=sys.stderr)
     return code
 
 

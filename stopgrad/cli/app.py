@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,6 +59,9 @@ def train(
             help="of a step that is not finite: leave it out, stop, or leave it out and go back to the last state"
         ),
     ] = None,
+    processes: Annotated[
+        int, Parameter(help="start so many on this machine, which share each batch; one that is killed is begun again")
+    ] = 1,
     settings: Settings = (),
 ) -> None:
     """Pretrain on unlabelled images, evaluate, and say whether the run is healthy.
@@ -70,7 +74,10 @@ def train(
     from stopgrad.assemble import api
     from stopgrad.cli.show import print_finished
     from stopgrad.contracts import ConfigError
+    from stopgrad.processes import is_first
 
+    if processes != 1 and "RANK" not in os.environ:
+        _start_processes(processes)
     options = api.Options(
         data=data,
         view=view,
@@ -90,8 +97,21 @@ def train(
         finished = api.resume(what)
     else:
         finished = api.train(what, out=out, name=name, minutes=minutes, options=options)
-    if api.is_first_process():
+    if is_first():
         print_finished(finished)
+
+
+def _start_processes(count: int) -> None:
+    """Runs this command in so many processes, and ends as they do."""
+    from stopgrad.cli import WORDS
+    from stopgrad.processes import launch
+
+    words, skip = [], False
+    for word in WORDS:
+        if not skip and not word.startswith("--processes="):
+            words += [word] if word != "--processes" else []
+        skip = word == "--processes"
+    raise SystemExit(launch(words, count))
 
 
 @app.command(name="eval")

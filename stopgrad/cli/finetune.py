@@ -155,8 +155,8 @@ def _resume(command: str, run: str | None, options: Options, others: tuple[objec
 
 
 def _print(finished: Finished) -> None:
-    from stopgrad.assemble import api
     from stopgrad.cli.show import print_finished
+    from stopgrad.processes import is_first
 
-    if api.is_first_process():
+    if is_first():
         print_finished(finished)
