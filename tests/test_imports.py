@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent / "stopgrad"
 
 # From the bottom up (design.md). A thing imports what stands on a lower floor, and itself.
 FLOORS = [
-    ["contracts", "version", "lazy", "rng", "own_code", "dist", "losses", "optim"],
+    ["contracts", "version", "lazy", "rng", "own_code", "processes", "dist", "losses", "optim"],
     ["nn", "method", "rundir", "diagnose"],
     ["siamese", "views"],
     ["data"],
@@ -29,7 +29,8 @@ TOP = {"__init__", "__main__"}
 # On one floor, but a class of the second is built from the first.
 BESIDE = {
     "own_code": {"contracts"},
-    "dist": {"contracts"},
+    "processes": {"contracts"},
+    "dist": {"contracts", "processes"},
     "losses": {"contracts"},
     "optim": {"contracts"},
     "method": {"contracts"},

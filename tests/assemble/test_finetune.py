@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.faults.runs import comparable
 from stopgrad.assemble import api
 from stopgrad.assemble.build import build_method
 from stopgrad.assemble.finetune import compose_distill, compose_finetune, distill, finetune
@@ -36,7 +37,6 @@ from stopgrad.rundir import RunDir
 from stopgrad.training import checkpoint
 from stopgrad.training.progress import Progress
 from tests.assemble.few import CLASSES, QUIET, TRAIN, colours, few, into, place, pretrained
-from tests.training.test_kills import comparable
 
 
 @pytest.fixture(name="place")
