@@ -20,9 +20,9 @@ from stopgrad.assemble.begin import load_start
 from stopgrad.assemble.lesson import Lesson, lesson_of
 from stopgrad.assemble.towers import text_input
 from stopgrad.contracts import Batch, Clock, ConfigError, Images, Maker, Views
-from stopgrad.data.listing import cores
 from stopgrad.data.loader import Loader, Subset, hold_out
 from stopgrad.data.sources import Data
+from stopgrad.data.workers import cores
 from stopgrad.media import AnyPreprocess, medium_of
 from stopgrad.method import Method
 from stopgrad.methods import method_named

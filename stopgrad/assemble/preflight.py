@@ -27,9 +27,9 @@ from stopgrad.data import BadFile, BadFilesError, Data
 from stopgrad.data.captioned import distinct_images
 from stopgrad.data.concerns import concerns
 from stopgrad.data.duplicates import Groups, exact_groups, looks, near_groups
-from stopgrad.data.listing import cores
 from stopgrad.data.loader import Loader
 from stopgrad.data.pack import PackedImages, cache_root
+from stopgrad.data.workers import cores
 from stopgrad.media import medium_of
 from stopgrad.media.sizes import shapes_of
 from stopgrad.recipe import Recipe

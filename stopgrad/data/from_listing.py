@@ -25,9 +25,10 @@ from stopgrad.data.beside import check_one_kind
 from stopgrad.data.decode import NOTES, BadImageError, DecodeSettings, decode, decoder_name
 from stopgrad.data.folder import IMAGES, BadFile, BadFilesError, Kind, escape_name, why
 from stopgrad.data.layout import TEST, TRAIN, UNUSED
-from stopgrad.data.listing import LeftOut, Listing, Member, UnreadableError, extension_of, in_threads, pieces
+from stopgrad.data.listing import LeftOut, Listing, Member, UnreadableError, extension_of, pieces
 from stopgrad.data.pack import FORMAT, Pack, PackedImages, PackWriter, digest, open_or_build
 from stopgrad.data.sources import Data, DataConfig, Progress
+from stopgrad.data.workers import Busy, in_threads
 
 BY_CONTENT = "80/20 by content hash"
 
@@ -162,15 +163,21 @@ def _fill(writer: PackWriter, listing: Listing, reader: Reader, progress: Progre
     seen: list[bytes] = []  # names as they came, where only reading tells them
     counts: Counter[str] = Counter()
 
+    busy = Busy()
+
     def work(piece: list[Member]) -> list[_Read]:
-        return [_read(member, reader) for member in piece]
+        read = []
+        for member in piece:
+            with busy.at(member.name):
+                read.append(_read(member, reader))
+        return read
 
     with warnings.catch_warnings():
         # Pillow warns of oversized headers, which are refused here, and of odd metadata, which does not matter.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         members = listing.members(wanted, reader.largest)
-        for done, read in enumerate(in_threads(work, pieces(members))):
+        for done, read in enumerate(in_threads(work, pieces(members), busy)):
             i = done if wanted is None else wanted[done]
             if wanted is None:
                 seen.append(read.name)

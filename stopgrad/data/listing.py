@@ -8,21 +8,16 @@ a compressed tar can't, so its members are read one after the other as they come
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stopgrad.data.folder import BadFile, Index, escape_name, read_regular
 from stopgrad.data.layout import Layout, read_layout
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 PIECE = 16  # members a thread decodes at a time
 PIECE_BYTES = 32_000_000  # or fewer, once they hold this much
@@ -195,24 +190,3 @@ def pieces(members: Iterable[Member]) -> Iterator[list[Member]]:
             piece, held = [], 0
     if piece:
         yield piece
-
-
-def cores() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def in_threads(work: Callable[[S], list[T]], groups: Iterable[S]) -> Iterator[T]:
-    """work(group) in threads; results in order, a bounded number ahead. `groups` is drawn in the calling thread."""
-    workers = min(16, cores())
-    ahead: deque[Future[list[T]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="stopgrad-data")
-    try:
-        for group in groups:
-            ahead.append(pool.submit(work, group))
-            if len(ahead) > workers + 2:
-                yield from ahead.popleft().result()
-        while ahead:
-            yield from ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from stopgrad.contracts import ConfigError, Images, MissingInputError
 from stopgrad.data import scenes
 from stopgrad.data.folder import IMAGES, BadFile, Kind, escape_name, expanded, index_folder, why
-from stopgrad.data.listing import Files, Listing, in_threads
+from stopgrad.data.listing import Files, Listing
 from stopgrad.data.pack import PackedImages, PackWriter, digest, open_or_build
 from stopgrad.data.scene_sensors import KNOWN as SCENES_KNOW
 from stopgrad.data.scene_sensors import check_sensors, render_sensors
+from stopgrad.data.workers import in_threads
 from stopgrad.views.sensors import Sensor, read_labels, read_sensors
 
 Progress = Callable[[int, int], None]  # images done, of how many

@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from stopgrad.contracts import Views
+from stopgrad.contracts import DataError, Views
+
+LOOK = 1.0  # seconds
 
 
 class Feed:
@@ -39,11 +41,19 @@ class Feed:
     def __iter__(self) -> Iterator[tuple[int, Views]]:
         for step in self._steps:
             begin = time.monotonic()
-            item = self._ready.get()
+            item = self._next(step)
             self.waited += time.monotonic() - begin
             if isinstance(item, BaseException):
                 raise item
             yield step, item
+
+    def _next(self, step: int) -> Views | BaseException:
+        while True:
+            try:
+                return self._ready.get(timeout=LOOK)
+            except queue.Empty:  # is anybody still at it?
+                if not self._thread.is_alive() and self._ready.empty():
+                    raise DataError(f"step {step}: the thread that makes views is gone; go on with --resume") from None
 
     def _work(self) -> None:
         try:

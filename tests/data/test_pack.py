@@ -15,7 +15,6 @@ import pytest
 from numpy.typing import NDArray
 
 from stopgrad.contracts import DataError, StorageError
-from stopgrad.data.listing import in_threads
 from stopgrad.data.pack import (
     Pack,
     PackedImages,
@@ -399,25 +398,3 @@ def test_opening_makes_no_object_per_image() -> None:
     tracemalloc.stop()
     assert len(images) == count
     assert kept < 60 * count + 200_000  # seven numbers an image
-
-
-def test_work_in_threads_comes_back_in_order_and_is_not_far_ahead() -> None:
-    started: list[int] = []
-
-    def work(positions: range) -> list[int]:
-        started.extend(positions)
-        return [i**2 for i in positions]
-
-    results = in_threads(work, (range(at, min(at + 7, 1000)) for at in range(0, 1000, 7)))
-    first = [next(results) for _ in range(10)]
-    assert first == [i**2 for i in range(10)]
-    assert len(started) < 200
-    assert list(results) == [i**2 for i in range(10, 1000)]
-
-
-def test_an_error_in_a_thread_reaches_the_caller() -> None:
-    def work(positions: range) -> list[int]:
-        raise ValueError(f"at {positions[0]}")
-
-    with pytest.raises(ValueError, match="at 0"):
-        list(in_threads(work, [range(5), range(5, 10)]))

@@ -32,7 +32,7 @@ from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.rundir import MEASURED_FIELDS, RunDir
 from stopgrad.siamese.family import Siamese
-from stopgrad.training import checkpoint, signals
+from stopgrad.training import checkpoint, feed, signals
 from stopgrad.training.loop import Job, first_layer, micro_batches, one_step
 from stopgrad.training.watch import Watch
 from tests.training.small_run import STEPS, go_on, start
@@ -182,6 +182,16 @@ def test_a_run_stopped_between_two_log_lines_logs_what_one_never_stopped_does(
     ]
     assert logs[0] == logs[1]
     assert all(line["gradient_first_layer"] > 0 for line in logs[0][1:])
+
+
+def test_a_feed_whose_thread_is_gone_is_an_error_and_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "LOOK", 0.01)
+    monkeypatch.setattr(feed.Feed, "_work", lambda self: None)
+    with (
+        feed.Feed(lambda step: Views((), torch.zeros(0)), 3, 9, 2) as views,
+        pytest.raises(DataError, match="step 3: the thread that makes views is gone"),
+    ):
+        next(iter(views))
 
 
 def test_too_few_images_for_one_batch_name_the_largest_that_fits(tmp_path: Path) -> None:
