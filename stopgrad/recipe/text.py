@@ -66,7 +66,8 @@ def parse(text: str, name: str) -> tuple[Any, dict[str, int]]:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{name}, line {line}: not YAML that settings can be read from ({error.problem})") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{name}: not YAML that settings can be read from ({error})") from error
+        why = " ".join(str(error).split())
+        raise ConfigError(f"{name}: not YAML that settings can be read from ({why})") from error
     return values, lines
 
 
