@@ -90,11 +90,11 @@ def charts(runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[Char
     return out
 
 
-def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most POINTS: means of neighbours, the last as it is."""
-    if len(points) <= POINTS:
+def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[tuple[float, float]]:
+    """At most so many: means of neighbours, the last as it is."""
+    if len(points) <= most:
         return list(points)
-    step = math.ceil(len(points) / POINTS)
+    step = math.ceil(len(points) / most)
     parts = [points[at : at + step] for at in range(0, len(points), step)]
     return [*((part[0][0], sum(y for _, y in part) / len(part)) for part in parts[:-1]), points[-1]]
 

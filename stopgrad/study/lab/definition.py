@@ -12,6 +12,7 @@ Scale = Literal["tiny", "small", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 PRESET: dict[Scale, str] = {"tiny": "scenes", "small": "cifar10", "paper": "imagenet"}
 EPOCHS: dict[Scale, int] = {"tiny": 8, "small": 100, "paper": 100}  # tiny: about a minute on two cores
+DENSE = ("watch.every_steps=50", "watch.knn_every_steps=150")  # where it is the curves that tell
 NOT_READ = "source not read"  # stands where a paper has a number that we have not seen in the paper itself
 
 

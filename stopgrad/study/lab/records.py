@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from stopgrad.recipe.typed import chosen, plain
 from stopgrad.reporting.charts import thinned
 from stopgrad.reporting.found import results_in
 from stopgrad.reporting.terminal import curves
-from stopgrad.rundir import RunDir, as_json, write_bytes
+from stopgrad.rundir import RunDir, write_bytes
 from stopgrad.study.measured import read_finished
 from stopgrad.version import __version__
 
 FORMAT = 1
+POINTS = 60  # of a curve
 DIGEST = 12  # characters of a recipe's sha256
 CURVES = (
     "loss",
@@ -86,9 +87,9 @@ def of_run(path: Path, recipe: Recipe, machine: str) -> Record:
     run = RunDir(path)
     found, _ = read_finished(path, seed=recipe.seed)
     log = run.read_log()
-    drawn = {key: [list(point) for point in thinned(curves(log, key))] for key in CURVES}
+    drawn = drawn_of(log)
     tested = max((row.n for row in results_in(run.results.read_text()) if row.split == "test"), default=0)
-    ends = {"loss": drawn["loss"][-1][1]} if drawn["loss"] else {}
+    ends = {"loss": curves(log, "loss")[-1][1]} if "loss" in drawn else {}
     return Record(
         name=run_name(recipe),
         seed=recipe.seed,
@@ -96,7 +97,7 @@ def of_run(path: Path, recipe: Recipe, machine: str) -> Record:
         verdict=found.verdict,
         values={**found.values, **ends},
         tested=tested,
-        curves={key: rounded(points) for key, points in drawn.items() if points},
+        curves=drawn,
         weights=hashlib.sha256(run.encoder.read_bytes()).hexdigest() if run.encoder.exists() else "",
         machine=machine,
     )
@@ -104,26 +105,28 @@ def of_run(path: Path, recipe: Recipe, machine: str) -> Record:
 
 def failed(path: Path, recipe: Recipe, why: str, machine: str) -> Record:
     """Of a run that ended itself: its loss was no number, or it stopped because it collapsed."""
-    log = RunDir(path).read_log()
-    drawn = {key: rounded([list(point) for point in thinned(curves(log, key))]) for key in CURVES}
     return Record(
         name=run_name(recipe),
         seed=recipe.seed,
         recipe=plain(recipe),
         verdict=diagnose_run(path).verdict,
-        curves={key: points for key, points in drawn.items() if points},
+        curves=drawn_of(RunDir(path).read_log()),
         why=why,
         machine=machine,
     )
 
 
-def rounded(points: list[list[float]]) -> list[list[float]]:
-    """Five figures: what a curve shows."""
-    return [[step, float(f"{value:.5g}")] for step, value in points]
+def drawn_of(log: Sequence[Mapping[str, Any]]) -> dict[str, list[list[float]]]:
+    """The curves that a log has, in as many points and figures as a small drawing shows."""
+    found = {key: thinned(curves(log, key), POINTS) for key in CURVES}
+    return {key: [[step, float(f"{value:.4g}")] for step, value in points] for key, points in found.items() if points}
 
 
 def write(folder: Path, record: Record) -> None:
-    write_bytes(folder / f"{record.name}.json", as_json({"format": FORMAT, **asdict(record)}))
+    """A line for each field: small, and what changed is seen."""
+    fields = {"format": FORMAT, **asdict(record)}
+    lines = [f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in fields.items()]
+    write_bytes(folder / f"{record.name}.json", ("{" + ",\n".join(lines) + "}\n").encode())
 
 
 def read(folder: Path, recipe: Recipe) -> Record | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stopgrad.study.lab.claims import BetterThanRandom, Higher, NoBetterThanRandom
-from stopgrad.study.lab.definition import Case, Study
+from stopgrad.study.lab.definition import DENSE, Case, Study
 
 PAPER = "DINO, arXiv:2104.14294"
 KNN = "k-NN, ImageNet, ViT-S/16"
@@ -19,6 +19,7 @@ collapse = Study(
     source=f"{PAPER}, figure 7 and section 5.3",
     measured="words: the paper draws entropies",
     method="dino",
+    settings=DENSE,
     curves=DRAWN,
     cases=(
         Case(name="both", paper="learns"),

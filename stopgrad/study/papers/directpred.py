@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stopgrad.study.lab.claims import BetterThanRandom, EndsHigher, Higher
-from stopgrad.study.lab.definition import Case, Study
+from stopgrad.study.lab.definition import DENSE, Case, Study
 
 PAPER = "DirectPred, arXiv:2102.06810"
 
@@ -53,7 +53,7 @@ predictors = Study(
     source=f"{PAPER}, table 9, 60 epochs with a slow target; figure 2 draws the alignment",
     measured="linear probe, ImageNet, ResNet-50, 60 epochs",
     method="directpred",
-    settings=("watch.predictor=1",),
+    settings=("watch.predictor=1", *DENSE),
     curves=("predictor_alignment", "predictor_asymmetry", "std_ratio", "loss", "rank_z", "knn_top1"),
     cases=(
         Case(name="computed", paper=64.4),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stopgrad.study.lab.claims import Higher
-from stopgrad.study.lab.definition import Case, Scale, Study
+from stopgrad.study.lab.definition import DENSE, Case, Scale, Study
 
 # AdamW as the paper trains its ViTs, at a rate that is high for them.
 VIT = (
@@ -45,7 +45,7 @@ patches = Study(
     "the rate, and 1.3 with BYOL",
     measured="none: the paper draws curves",
     method="moco_v3",
-    settings=VIT,
+    settings=(*VIT, *DENSE),
     curves=("gradient_first_layer", "knn_top1", "loss", "std_ratio"),
     cases=tuple(case(scale, method, way) for scale in SIZES for method in METHODS for way in WAYS),
     claims=tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stopgrad.study.lab.claims import Below, BetterThanRandom, EndsAs, Higher, NoBetterThanRandom
-from stopgrad.study.lab.definition import Case, Study
+from stopgrad.study.lab.definition import DENSE, Case, Study
 
 PAPER = "SimSiam, arXiv:2011.10566"
 LINEAR = "linear probe, ImageNet, ResNet-50, 100 epochs, batch 512"
@@ -17,6 +17,7 @@ stop_gradient = Study(
     source=f"{PAPER}, figure 2",
     measured=LINEAR,
     method="simsiam",
+    settings=DENSE,
     decisive=True,
     cases=(
         Case(name=WITH, paper=67.7, settings=("method.predictor_lr=decayed",)),

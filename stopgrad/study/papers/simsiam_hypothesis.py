@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stopgrad.study.lab.claims import BetterThanRandom, EndsAs, EndsHigher, Higher, SameBits
-from stopgrad.study.lab.definition import Case, Study
+from stopgrad.study.lab.definition import DENSE, Case, Study
 from stopgrad.study.papers.simsiam import COLLAPSED, LINEAR, PAPER
 
 SIMSIAM = "SimSiam"
@@ -98,7 +98,7 @@ estimate = Study(
     source=f"{PAPER}, section 5.2: a hypothesis, which the paper does not measure",
     measured="none",
     method="simsiam",
-    settings=("watch.predictor=8",),
+    settings=("watch.predictor=8", *DENSE),
     curves=("predictor_mean", "predictor_view", "projection_mean", "std_ratio", "knn_top1"),
     cases=(
         Case(name=SIMSIAM),

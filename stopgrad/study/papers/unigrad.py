@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stopgrad.study.lab.claims import BetterThanRandom, Higher, KeepsShare
-from stopgrad.study.lab.definition import NOT_READ, Case, Study
+from stopgrad.study.lab.definition import DENSE, NOT_READ, Case, Study
 
 PAPER = "UniGrad, arXiv:2112.05141"
 LINEAR = "linear probe, ImageNet, ResNet-50, 100 epochs, as the README of fundamentalvision/UniGrad has them"
@@ -106,7 +106,7 @@ process = Study(
     source=f"{PAPER}, figure 2; what its panels hold is not verified",
     measured="none: the paper draws curves",
     method="unigrad",
-    settings=("watch.gradients=true",),
+    settings=("watch.gradients=true", *DENSE),
     curves=(
         "cosine_positive",
         "cosine_random",
