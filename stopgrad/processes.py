@@ -90,10 +90,10 @@ def lost_a_neighbour(error: BaseException) -> bool:
     return how_many() > 1 and isinstance(error, RuntimeError) and any(word in str(error) for word in LOST)
 
 
-def launch(words: Sequence[str], processes: int, *, restarts: int = RESTARTS, debug: bool = False) -> int:
+def launch(words: Sequence[str], processes: int) -> int:
     """Runs `python -m stopgrad WORDS` so many times at once, as torchrun does, and returns the exit code of all.
 
-    Where one is killed, all are begun again, at most `restarts` times. Raises ConfigError for a number that can't be.
+    Where one is killed, all are begun again, at most RESTARTS times. Raises ConfigError for a number that can't be.
     """
     if not 1 <= processes <= MOST:
         raise ConfigError(f"--processes must be from 1 to {MOST}, got {processes}")
@@ -103,8 +103,8 @@ def launch(words: Sequence[str], processes: int, *, restarts: int = RESTARTS, de
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    if not debug:  # its words for a child that failed are a page; ours have said why
-        logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    # torch's words for a child that failed are a page; ours have said why
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     config: Any = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -112,11 +112,12 @@ def launch(words: Sequence[str], processes: int, *, restarts: int = RESTARTS, de
         run_id="stopgrad",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
-        max_restarts=restarts,
+        max_restarts=RESTARTS,
         start_method="spawn",
         signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
     )
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     with tempfile.TemporaryDirectory(prefix="stopgrad-") as folder:
         os.environ[VERDICT] = str(Path(folder) / "exit")
         code = 0
