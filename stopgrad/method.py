@@ -25,6 +25,22 @@ class Method(nn.Module, ABC):
     def forward(self, views: Views, clock: Clock) -> Output:
         """Views of one batch -> the loss, what the monitor reads, scalars to log."""
 
+    # Whether the loss compares the images of a batch with each other, so that micro-batches are another loss. Such a
+    # method has its forward in two halves, `encoded` and `loss_of`: the loop can then take a large batch in parts.
+    compares_images: bool = False
+
+    def encoded(self, views: Views) -> tuple[Tensor, ...]:
+        """The first half: what the loss sees of the images, [B, ...] each, of every image by itself."""
+        raise NotImplementedError(f"{type(self).__name__} has its forward in one piece")
+
+    def loss_of(self, encoded: tuple[Tensor, ...], views: Views, clock: Clock) -> Output:
+        """The second half."""
+        raise NotImplementedError(f"{type(self).__name__} has its forward in one piece")
+
+    def encoders(self) -> Sequence[nn.Module]:
+        """The modules that `encoded` is made by."""
+        return (self.backbone,)
+
     def before_step(self, clock: Clock) -> None:
         """Called once a step when all gradients are there, averaged over processes: drops those of a frozen layer."""
 

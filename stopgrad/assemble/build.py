@@ -32,6 +32,7 @@ from stopgrad.optim.groups import build_optimiser
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.typed import each_setting, plain
 from stopgrad.rundir import RunDir
+from stopgrad.training import cached
 from stopgrad.training.checkpoint import Identity
 from stopgrad.training.loop import Job
 from stopgrad.training.progress import Progress
@@ -169,6 +170,7 @@ def build_job(
     method = build_method(recipe, len(kept), start)
     if lesson:
         lesson.begin(method)
+    cached.check(method, recipe.loop.accumulate)
     tell_groups(method, recipe, data, kept)
     method = method.to(device)
     if recipe.loop.channels_last:

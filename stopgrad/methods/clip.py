@@ -8,7 +8,7 @@ Differs from the reference: the gradient over processes is exact (open_clip's de
 of it); t is held between 0 and ln 100, as open_clip does (the paper names the upper limit alone); GELU where OpenAI's
 weights have its quick form; the text ends at its last token, wherever that is, not at the largest id; ViTs are timm's,
 with its initialisation. A caption that is twice in a batch is a negative of its own image, as in the reference.
-Negatives are the pairs of one forward over all processes: with loop.accumulate they are the micro-batch's.
+Negatives are the pairs of one step over all processes, also with loop.accumulate, which batch norm forbids.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Differs from the reference: gradient flows through both sides of a similarity, a
 holds the keys constant (`detach_keys: true`); with several processes negatives and batch statistics span all of them,
 where the code's batch norm keeps to its GPU, so that two processes compute what one does. As in the code, candidates
 are both views of the other images and the anchor's own other view, never the anchor itself. They are those of one
-forward: with loop.accumulate the micro-batch's.
+step, also with loop.accumulate, which batch norm forbids.
 """
 
 from __future__ import annotations

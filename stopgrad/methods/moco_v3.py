@@ -6,7 +6,7 @@ projector of 3 layers, predictor_output_norm=batch_no_affine and temperature 0.2
 attention are settings of the backbone. --backbone alone changes none of them: begin with the preset of its kind.
 Differs from the reference: the copy moves after the optimiser's step instead of before the next keys, the same sequence
 but for its momentum, which is one step further along the cosine there. Multi-crop is an addition.
-Negatives are the images of one forward over all processes: with loop.accumulate they are the micro-batch's.
+Negatives are the images of one step over all processes, also with loop.accumulate, which batch norm forbids.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ normalised by mean and std, where the reference keeps them in [0, 1]; each view'
 TensorFlow 1 code draws one a batch; weight decay is the paper's 1e-6 in simclr/imagenet, where the code's default is
 1e-4; LARS has the learning rate outside the velocity, where the code has it inside. Multi-crop is an addition (and the
 SwAV paper's): a local crop is compared with each global one and has its negatives in that view alone.
-Negatives are the images of one forward over all processes: with loop.accumulate they are the micro-batch's.
+Negatives are the images of one step over all processes, also with loop.accumulate, which batch norm forbids.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ class CutMixed(Siamese):
     is the same in all views of an image. With loop.accumulate the images of the micro-batch are mixed.
     """
 
+    compares_images = False  # its views are made of each other before they are encoded
+
     def __init__(self, *, share: float, **parts: Any) -> None:
         super().__init__(**parts)
         self.share = share

@@ -102,7 +102,22 @@ class Siamese(Method):
             raise ConfigError(
                 f"views.crops: {len(views.crops)} given, the method compares {self.pairs.views}; add crops"
             )
+        return self.loss_of(self.encoded(views), views, clock)
+
+    @property
+    def compares_images(self) -> bool:  # type: ignore[override]
+        return bool(getattr(self.objective, "compares_images", False))
+
+    def encoders(self) -> Sequence[nn.Module]:
+        return self.backbone, self.projector
+
+    def encoded(self, views: Views) -> tuple[Tensor, ...]:
+        """The projections of the online views, in order."""
         z = self.encode(views, self.pairs.online, self.backbone, self.projector)
+        return tuple(z[view] for view in self.pairs.online)
+
+    def loss_of(self, encoded: tuple[Tensor, ...], views: Views, clock: Clock) -> Output:
+        z = dict(zip(self.pairs.online, encoded, strict=True))
         p = {view: self.predictor(z_view) for view, z_view in z.items()}
         t = self.target(views, z, self, self.pairs.targets, clock)
         loss, logs = self.objective(p, z, t, self.pairs, views.index, clock)

@@ -32,6 +32,8 @@ class InBatch(Part):
     softmax: whether minus the loss has the positive's cosine over the temperature as a part of its own.
     """
 
+    compares_images = True
+
     def __init__(
         self, compare: Callable[..., Tensor], says: str, temperature: float, times: float = 1.0, softmax: bool = True
     ) -> None:

@@ -31,6 +31,8 @@ class TwoTowers(Method):
     is not called agreement, by which the verdict is made: images and captions stay in cones of their own.
     """
 
+    compares_images = True
+
     def __init__(self, backbone: nn.Module, text: nn.Module, objective: Matching) -> None:
         super().__init__()
         self.backbone = backbone
@@ -44,8 +46,17 @@ class TwoTowers(Method):
                 f"clip takes an image and its caption, a crop [B, C, S, S] and token ids [B, L], got {', '.join(found)}"
                 "; use images with captions: views.kind=captioned"
             )
+        return self.loss_of(self.encoded(views), views, clock)
+
+    def encoders(self) -> Sequence[nn.Module]:
+        return self.backbone, self.text
+
+    def encoded(self, views: Views) -> tuple[Tensor, ...]:
         crop, ids = views.crops
-        u, v = unit(self.backbone(crop)), unit(self.text(ids))  # [B, D] each
+        return unit(self.backbone(crop)), unit(self.text(ids))  # [B, D] each
+
+    def loss_of(self, encoded: tuple[Tensor, ...], views: Views, clock: Clock) -> Output:
+        u, v = encoded
         loss, logs = self.objective(u, v)
         return Output(loss=loss, embedding=torch.cat([u, v]).detach(), logs=logs)
 

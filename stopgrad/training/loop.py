@@ -24,7 +24,7 @@ from stopgrad.nn.batch_norm import statistics
 from stopgrad.optim.config import OptimConfig
 from stopgrad.optim.groups import clip, set_rates
 from stopgrad.rundir import RunDir
-from stopgrad.training import checkpoint, not_finite, signals
+from stopgrad.training import cached, checkpoint, not_finite, signals
 from stopgrad.training.config import LoopConfig
 from stopgrad.training.feed import Feed
 from stopgrad.training.progress import Progress
@@ -164,6 +164,9 @@ def one_step(job: Job, views: Views, clock: Clock) -> Done:
     job.optimiser.zero_grad(set_to_none=True)
     loss = torch.zeros((), device=job.device)
     parts = micro_batches(views, job.loop.accumulate)
+    if len(parts) > 1 and job.method.compares_images:
+        out = cached.backward(job.method, parts, views, clock, job.bf16)
+        loss, parts = out.loss.detach(), []
     for i, part in enumerate(parts):
         final = i == len(parts) - 1
         last_or_alone = final or job.parallel is job.method
@@ -188,7 +191,7 @@ def one_step(job: Job, views: Views, clock: Clock) -> Done:
         with torch.no_grad():
             for buffer, value in zip(buffers, kept):
                 buffer.copy_(value)
-    return Done(total, length, steep, finite, dict(out.logs), out.embedding[: len(part.index)])
+    return Done(total, length, steep, finite, dict(out.logs), out.embedding[: len(views.index) // job.loop.accumulate])
 
 
 def first_layer(model: nn.Module) -> Tensor:
