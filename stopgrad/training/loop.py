@@ -24,7 +24,7 @@ from stopgrad.nn.batch_norm import statistics
 from stopgrad.optim.config import OptimConfig
 from stopgrad.optim.groups import clip, set_rates
 from stopgrad.rundir import RunDir
-from stopgrad.training import cached, checkpoint, not_finite, signals
+from stopgrad.training import cached, checkpoint, not_finite, out_of_memory, signals
 from stopgrad.training.config import LoopConfig
 from stopgrad.training.feed import Feed
 from stopgrad.training.progress import Progress
@@ -158,7 +158,21 @@ class Done:
 
 
 def one_step(job: Job, views: Views, clock: Clock) -> Done:
-    """Forward and backward over the micro-batches, then the optimiser; or nothing at all if a number is not finite."""
+    """Forward and backward over the micro-batches, then the optimiser; or nothing at all if a number is not finite.
+
+    Raises TrainingStoppedError with what fits where memory does not hold it.
+    """
+    try:
+        return _one_step(job, views, clock)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory.is_it(error):
+            raise
+        size, parts = job.loop.batch_size, job.loop.accumulate
+        told = out_of_memory.told(job.method, job.optimiser, views, clock, size, parts)
+        raise TrainingStoppedError(told) from error
+
+
+def _one_step(job: Job, views: Views, clock: Clock) -> Done:
     buffers = statistics(job.method)
     kept = [buffer.clone() for buffer in buffers]
     job.optimiser.zero_grad(set_to_none=True)
