@@ -29,7 +29,7 @@ def told(method: Method, optimiser: torch.optim.Optimizer, views: Views, clock: 
     held = sum(p.numel() * p.element_size() for p in method.parameters()) / 1e6
     took = (
         f"out of memory at step {clock.step}: {len(views.index) // parts} images at a time, {len(views.crops)} views "
-        f"of {sizes} pixels each; weights are {held:,.0f} MB, what took it is what is kept of the images for the gradient"
+        f"of {sizes} pixels each; weights are {held:,.0f} MB, what took it is what is kept of the images for gradients"
     )
     fits = 0 if dist.world() > 1 else largest(method, views, clock, len(views.index) // parts)
     smaller = fits or max(2, batch // 2)
