@@ -232,6 +232,12 @@ class CheckpointError(StopgradError):
     exit_code = 65
 
 
+class OutOfMemoryError(StopgradError):
+    """A step that memory does not hold, now and here: elsewhere, or later, it may."""
+
+    exit_code = 71
+
+
 class TrainingStoppedError(StopgradError):
     """The run ended itself: the loss was not finite, or it collapsed and was told to stop then."""
 

@@ -28,6 +28,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def device_index() -> int:
+    """Of this process's GPU among those it sees: where a scheduler shows each process its own, that is the first."""
+    return 0 if torch.cuda.device_count() == 1 else local_rank()
+
+
 def start(device_type: str) -> None:
     """Join the group that torchrun or SLURM announces in the environment; nothing without one."""
     processes.announce()
@@ -104,7 +109,7 @@ def barrier() -> None:
 
 
 def _device() -> str:
-    return f"cuda:{local_rank()}" if td.get_backend() == "nccl" else "cpu"
+    return f"cuda:{device_index()}" if td.get_backend() == "nccl" else "cpu"
 
 
 def from_first(value: int) -> int:

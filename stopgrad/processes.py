@@ -7,7 +7,9 @@ others and their restarts end at once. One that was killed has left none, and al
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import MutableMapping, Sequence
@@ -18,7 +20,8 @@ from stopgrad.contracts import ConfigError
 
 RESTARTS = 10  # a restart may itself fail: gloo is refused where a neighbour is not up yet
 VERDICT = "STOPGRAD_EXIT_FILE"  # where the first process to end with an error of its own writes its exit code
-LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+LOST = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "remote process exited")
+BY_SIGNAL = (75, 130, 143)  # exit codes of a run that was told to end
 PORT = 20_000  # and so many above it: for the processes of a SLURM step to meet
 PORTS = 20_000
 MOST = 1024
@@ -63,8 +66,23 @@ def is_first() -> bool:
 
 
 def is_restarted() -> bool:
-    """Whether torchrun has begun this process anew because one of its neighbours was lost."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    """Whether `launch` has begun this process anew because one of its neighbours was lost. Of a torchrun of the user's
+    nobody knows whose the folder is that a restart finds."""
+    return VERDICT in os.environ and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def agreed(folder: Path) -> Path:
+    """What the first of our processes called the run, for all of them and for their restarts; `folder` where there is
+    one process."""
+    verdict = os.environ.get(VERDICT)
+    if not verdict:
+        return folder
+    kept, own = Path(verdict).with_name("folder"), Path(verdict).with_name(f"folder-{os.getpid()}")
+    own.write_text(str(folder))
+    with contextlib.suppress(FileExistsError):
+        os.link(own, kept)  # whole or not at all, and the first one stays
+    own.unlink()
+    return Path(kept.read_text())
 
 
 def already_over() -> int:
@@ -75,10 +93,13 @@ def already_over() -> int:
 
 
 def leave(code: int) -> bool:
-    """Tells the other processes how this one ends; whether it is the first to, and so the one that says why."""
+    """Tells the other processes how this one ends; whether it is the first to, and so the one that says why.
+
+    Not after a signal: torchrun sends one to those that are left where one was killed, to begin them again.
+    """
     path = os.environ.get(VERDICT)
-    if not path:
-        return True
+    if not path or code in BY_SIGNAL:
+        return is_first()
     if already_over():
         return False
     Path(path).write_text(str(code))
@@ -134,5 +155,7 @@ def launch(words: Sequence[str], processes: int) -> int:
 
 
 def _code_of(exitcode: int) -> int:
-    """Of a process that was ended by a signal, 128 and its number, as a shell has it."""
+    """Of a process that was ended by a signal, 128 and its number, as a shell has it; SIGUSR1's is a run's own."""
+    if exitcode == -signal.SIGUSR1:
+        return BY_SIGNAL[0]
     return 128 - exitcode if exitcode < 0 else exitcode or 1

@@ -1,6 +1,5 @@
 """Several processes: what SLURM says in torchrun's words, who speaks, and that one which is killed is begun again."""
 
-import json
 import os
 import signal
 import subprocess
@@ -74,7 +73,14 @@ def test_the_first_process_to_fail_says_why_and_a_restart_ends_as_it_did(
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert cli.run(["recipes"], debug=False) == 2
     assert capsys.readouterr() == ("", "")
+    (tmp_path / "exit").unlink()
+    for code in processes.BY_SIGNAL:  # torchrun's own signal to those that are left: they are begun again
+        assert processes.leave(code)
+    assert processes.already_over() == 0
+    assert processes.agreed(Path("runs/a")) == processes.agreed(Path("runs/a-2")) == Path("runs/a")
     monkeypatch.delenv(processes.VERDICT)
+    assert processes.agreed(Path("runs/a-2")) == Path("runs/a-2")
+    assert not processes.is_restarted()  # by a torchrun of the user's: whose the folder is nobody knows
     assert cli.run(["recipes"], debug=False) == 0
 
 
@@ -85,7 +91,8 @@ def test_a_number_of_processes_that_can_not_be(count: int) -> None:
 
 
 def command(out: Path, name: str, *words: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "stopgrad", *SETTING[:2], "--out", str(out), "--name", name, *words, *SETTING[2:]]
+    line = [sys.executable, "-m", "stopgrad", *SETTING[:2], "--out", str(out), *words, *SETTING[2:]]
+    line += ["--name", name] if name else []
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -108,8 +115,9 @@ def test_a_killed_process_restarts_all_from_the_last_state_to_the_same_bits(tmp_
     said, _ = whole.communicate(timeout=300)
     assert whole.returncode == 0, said
     assert said.count("Verdict:") == 1  # of two processes one speaks
-    killed = command(tmp_path, "killed", "--processes=2")
-    log = RunDir(tmp_path / "killed").log
+    (tmp_path / "own").mkdir()
+    killed = command(tmp_path / "own", "", "--processes=2")  # the run names itself: once, for its restarts as well
+    log = RunDir(tmp_path / "own" / "simsiam-scenes-v1").log
     while killed.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 3):
         time.sleep(0.02)
     os.kill(workers_of(killed.pid)[-1], signal.SIGKILL)
@@ -117,5 +125,6 @@ def test_a_killed_process_restarts_all_from_the_last_state_to_the_same_bits(tmp_
     assert killed.returncode == 0, said
     assert "resumed at step" in said
     assert "defect" not in said
-    assert differing(tmp_path / "killed", tmp_path / "whole") == []
-    assert json.loads((tmp_path / "killed" / "status.json").read_text())["state"] == "finished"
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["simsiam-scenes-v1"]
+    assert differing(tmp_path / "own" / "simsiam-scenes-v1", tmp_path / "whole") == []
+    assert RunDir(tmp_path / "own" / "simsiam-scenes-v1").state()["state"] == "finished"

@@ -1,6 +1,6 @@
 """`make bench-faults`: every fault so often, counted, into results/faults.json and the table of docs/reliability.md.
 
-python -m benchmarks.faults [--quick]      a tenth of everything
+python -m benchmarks.faults [PART]      a part of everything, such as 0.1
 """
 
 from __future__ import annotations
@@ -71,4 +71,4 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(0.1 if "--quick" in sys.argv[1:] else 1.0)
+    main(float(sys.argv[1]) if sys.argv[1:] else 1.0)

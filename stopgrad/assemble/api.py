@@ -23,7 +23,7 @@ from stopgrad.methods import METHODS
 from stopgrad.methods.clip import TEXT_TOWER
 from stopgrad.methods.own import OwnConfig, is_own, own_config
 from stopgrad.nn.text_config import HF, HUGGING_FACE
-from stopgrad.processes import is_first, is_restarted
+from stopgrad.processes import agreed, is_first, is_restarted
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.text import load as load_recipe
 from stopgrad.recipe.text import named_settings, override
@@ -244,7 +244,7 @@ def train(
     options = dataclasses.replace(options or Options(), **changes)  # type: ignore[arg-type]
     check_minutes(minutes, options)
     composed, reasons = choose(recipe, options, minutes or 0.0)
-    run = RunDir(folder_for(composed, out, name), writes=is_first())
+    run = RunDir(agreed(folder_for(composed, out, name)), writes=is_first())
     if is_restarted() and run.recipe.exists():  # a neighbour was lost: all go on from the last saved state
         return resume(run.path, progress=progress)
     return begin_run(run, composed, reasons, minutes, progress)

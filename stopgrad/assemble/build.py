@@ -58,7 +58,7 @@ FREE_TO_CHANGE = {
 def pick_device() -> torch.device:
     """This process's GPU where there is one, else the CPU."""
     if torch.cuda.is_available():
-        device = torch.device("cuda", dist.local_rank())
+        device = torch.device("cuda", dist.device_index())
         torch.cuda.set_device(device)
         return device
     return torch.device("cpu")

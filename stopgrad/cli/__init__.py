@@ -1,7 +1,8 @@
 """The command: parse, call one function, print. Every mistake is one line and an exit code; no traceback.
 
-Exit codes: 0 done, 2 usage, 65 data, checkpoint, loss or collapse, 66 input missing, 73 folder in use, 74 reading or
-writing failed, 75 SIGUSR1, 130 Ctrl-C, 143 SIGTERM; 1 is a defect of ours, with its traceback in the run's error.log.
+Exit codes: 0 done, 2 usage, 65 data, checkpoint, loss or collapse, 66 input missing, 71 out of memory, 73 folder in
+use, 74 reading or writing failed, 75 SIGUSR1, 130 Ctrl-C, 143 SIGTERM; 1 is a defect of ours, with its traceback in the
+run's error.log.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def run(words: list[str], debug: bool) -> int:
     processes.announce()
     if processes.is_restarted() and (code := processes.already_over()):
         return code
-    WORDS[:] = words
+    WORDS[:] = [*words, *(["--debug"] if debug else [])]
     try:
         app(words or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -65,7 +66,8 @@ def run(words: list[str], debug: bool) -> int:
         return _fail(f"{where}{error.strerror or error}; check that path, or repeat with --debug", STORAGE, debug)
     except Exception as error:  # ours to mend; the user gets one line all the same
         if processes.lost_a_neighbour(error):  # torchrun begins all of them again, or says which was lost
-            print("stopgrad: the connection to another process was lost", file=sys.stderr)
+            said = " ".join(str(error).split())[:160]
+            print(f"stopgrad: the connection to another process was lost ({printable(said)})", file=sys.stderr)
             return DEFECT
         where = "see the run's error.log, or repeat with --debug"
         return _fail(f"this is a defect of stopgrad: {type(error).__name__}: {error}; {where}", DEFECT, debug)

@@ -32,10 +32,11 @@ class LayerNorm(nn.LayerNorm):
 
 class GroupNorm(nn.GroupNorm):
     """Group norm of vectors, in float32 whatever autocast made of its input: each group of channels of each vector by
-    itself, so that nothing is known of the batch. 16 groups, or the most that divide both."""
+    itself, so that nothing is known of the batch. 16 groups, or fewer, of two channels at least: one by itself would
+    always be 0."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__(math.gcd(GROUPS, dim), dim)
+        super().__init__(math.gcd(GROUPS, dim // 2) if dim % 2 == 0 else 1, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, D] -> [B, D]
         return super().forward(wide(x))

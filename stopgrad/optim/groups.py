@@ -111,5 +111,6 @@ def clip(parameters: Iterable[Tensor], config: OptimConfig) -> Tensor:
         return total
     norm = torch.nn.utils.get_total_norm(gradients)
     if config.clip_norm:
-        torch.nn.utils.clip_grads_with_norm_(moved, config.clip_norm, norm)
+        # of a norm that is no number nothing is made: the step is not taken, and its gradients say where it began
+        torch.nn.utils.clip_grads_with_norm_(moved, config.clip_norm, norm.nan_to_num(0.0, 0.0, 0.0))
     return norm

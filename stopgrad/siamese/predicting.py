@@ -14,6 +14,7 @@ from stopgrad.contracts import ConfigError
 from stopgrad.losses.inputs import widen
 from stopgrad.method import Method
 from stopgrad.nn.heads import SymmetricLinear
+from stopgrad.siamese.assignment import SharedPrototypes
 from stopgrad.siamese.family import Siamese
 from stopgrad.siamese.predictors import DirectPredictor, second_moment
 
@@ -63,10 +64,10 @@ def matrix_of(predictor: nn.Module) -> Tensor | None:
 
 def check(method: Method) -> Siamese:
     """Raises ConfigError for a method without the parts this looks at."""
-    if not isinstance(method, Siamese):
+    if not isinstance(method, Siamese) or isinstance(method.predictor, SharedPrototypes):
         raise ConfigError(
-            "watch.predictor looks at what stands behind a projector, and this method is none of that family (cpc, "
-            "cmc, clip and fine-tuning are not); remove it"
+            "watch.predictor looks at what predicts a projection, and this method has nothing of that kind (cpc, cmc, "
+            "clip and fine-tuning are of another family, dino's projections end in prototypes); remove it"
         )
     return method
 

@@ -35,14 +35,14 @@ def pack(
     step: int,
     log_length: int,
     identity: Identity,
-    steepest: float = 0.0,
+    since: Mapping[str, float],
 ) -> bytes:
-    """The state before step `step`.  steepest: the largest gradient of the first layer since the last log line."""
+    """The state before step `step`.  since: what the loop remembers from one log line to the next."""
     state = {
         "format": FORMAT,
         "step": step,
         "log_length": log_length,
-        "steepest": steepest,
+        "since": dict(since),
         "identity": dict(identity.now),
         "method": method.state_dict(),
         "optimiser": optimiser.state_dict(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from stopgrad import dist
-from stopgrad.contracts import Clock, InterruptedRunError, TrainingStoppedError, Views
+from stopgrad.contracts import Clock, InterruptedRunError, OutOfMemoryError, TrainingStoppedError, Views
 from stopgrad.losses.geometry import std_ratio
 from stopgrad.method import Method
 from stopgrad.nn.batch_norm import statistics
@@ -80,35 +81,35 @@ def fit(job: Job) -> None:
     Raises InterruptedRunError after a signal (state saved), TrainingStoppedError when too many steps in a row are not
     finite or the watch asks to stop, CheckpointError when the folder's state can't be used.
     """
-    start, steepest = 0, 0.0
+    start, since = 0, dict[str, float]()
     state = checkpoint.load_newest(job.run, job.progress.say)
     if state is not None:
         checkpoint.check_identity(state["identity"], job.identity, job.run)
-        start, steepest = checkpoint.restore(state, job.method, job.optimiser, job.run), float(state["steepest"])
+        start, since = checkpoint.restore(state, job.method, job.optimiser, job.run), state["since"]
         job.progress.say(f"resumed at step {start} of {job.total_steps}")
         if state["torch"] != str(torch.__version__):
             job.progress.say(f"torch was {state['torch']}, is {torch.__version__}: the same bits are not promised now")
     else:
         job.run.cut_log(0)
     with signals.watched() as asked, Feed(job.views_at, start, job.total_steps, job.loop.prefetch) as feed:
-        _steps(job, start, feed, asked, Keeper(job, steepest))
+        _steps(job, start, feed, asked, Keeper(job, since))
 
 
 def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked, keeper: Keeper) -> None:
     pace = Pace()
     job.method.train()
-    logged, skipped = start, 0
+    logged = start
     if start == 0:
         _log(job, start - 1, job.watch(job.clock(0), dict))
     for step, views in feed:
         clock = job.clock(step)
         rate = set_rates(job.optimiser, job.optim, job.loop.batch_size, clock)
         done = one_step(job, views, clock)
-        skipped = 0 if done.finite else skipped + 1
+        keeper.skipped = 0 if done.finite else keeper.skipped + 1
         keeper.steepest = max(keeper.steepest, done.first_layer)
         wrong: dict[str, Any] = {}
         if not done.finite:
-            found = _refused(job, keeper, step, skipped, rate, done, views)
+            found = _refused(job, step, keeper.skipped, rate, done, views)
             wrong = {"skipped": True, **({"where": found} if found else {})}
         last = step + 1 == job.total_steps
         watched = job.watch(job.clock(step + 1), done.numbers)
@@ -122,6 +123,8 @@ def _steps(job: Job, start: int, feed: Feed, asked: signals.Asked, keeper: Keepe
             keeper.steepest = 0.0
             _log(job, step, {**fields, **wrong})
             job.progress.step(job.clock(step + 1), fields)
+        if not done.finite and job.loop.on_nan == "rollback":
+            keeper.roll_back(step + 1)
         keeper.after(step + 1)
         if dist.any_of(bool(asked.exit_code)):
             _stop(job, keeper, step + 1, asked)
@@ -160,16 +163,16 @@ class Done:
 def one_step(job: Job, views: Views, clock: Clock) -> Done:
     """Forward and backward over the micro-batches, then the optimiser; or nothing at all if a number is not finite.
 
-    Raises TrainingStoppedError with what fits where memory does not hold it.
+    Raises OutOfMemoryError with what fits where memory does not hold it.
     """
     try:
         return _one_step(job, views, clock)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory.is_it(error):
             raise
-        size, parts = job.loop.batch_size, job.loop.accumulate
-        told = out_of_memory.told(job.method, job.optimiser, views, clock, size, parts)
-        raise TrainingStoppedError(told) from error
+        traceback.clear_frames(error.__traceback__)  # they hold what the step had come to
+    size, parts = job.loop.batch_size, job.loop.accumulate
+    raise OutOfMemoryError(out_of_memory.told(job.method, job.optimiser, views, clock, size, parts, job.bf16))
 
 
 def _one_step(job: Job, views: Views, clock: Clock) -> Done:
@@ -230,9 +233,12 @@ def micro_batches(views: Views, count: int) -> list[Views]:
 class Keeper:
     """Saves the state every so many steps and minutes. Rank 0 writes; parameters are equal on all."""
 
-    def __init__(self, job: Job, steepest: float) -> None:
+    def __init__(self, job: Job, since: Mapping[str, float]) -> None:
         self.job = job
-        self.steepest = steepest  # largest gradient of the first layer since the last log line: state like any other
+        # State like any other: the largest gradient of the first layer since the last log line, and how many steps in a
+        # row have not been taken.
+        self.steepest = float(since.get("steepest", 0.0))
+        self.skipped = int(since.get("skipped", 0))
         self.saved_at = time.monotonic()
         self.saved_step = -1
 
@@ -253,7 +259,8 @@ class Keeper:
                 "before it is kept. Lower optim.base_lr, or start anew with loop.precision=float32"
             )
         if step != self.saved_step and dist.rank() == 0:
-            data = checkpoint.pack(job.method, job.optimiser, step, job.run.settle_log(), job.identity, self.steepest)
+            since = {"steepest": self.steepest, "skipped": self.skipped}
+            data = checkpoint.pack(job.method, job.optimiser, step, job.run.settle_log(), job.identity, since)
             job.run.save_checkpoint(step, data, job.loop.keep_checkpoints)
         self.saved_at, self.saved_step = time.monotonic(), step
         dist.barrier()
@@ -284,7 +291,7 @@ def _number(value: float) -> float | None:
     return value if value == value and abs(value) != float("inf") else None
 
 
-def _refused(job: Job, keeper: Keeper, step: int, skipped: int, rate: float, done: Done, views: Views) -> str:
+def _refused(job: Job, step: int, skipped: int, rate: float, done: Done, views: Views) -> str:
     """A step that was not finite: where it began, in words; and what loop.on_nan wants of it."""
     found = ""
     if skipped == 1 or skipped > job.loop.skip_limit:
@@ -297,6 +304,4 @@ def _refused(job: Job, keeper: Keeper, step: int, skipped: int, rate: float, don
             f"step {step}: loss {done.loss} and gradient norm {done.gradient_norm} at learning rate {rate:.4g}, not "
             f"finite{often}; nothing of it reached the weights. {found[:1].upper()}{found[1:]}"
         )
-    if job.loop.on_nan == "rollback":
-        keeper.roll_back(step + 1)
     return found

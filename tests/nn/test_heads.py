@@ -131,7 +131,7 @@ def test_group_norm_stands_behind_rows_of_mean_0_and_knows_no_batch() -> None:
     unit = (grouped - grouped.mean(2, keepdim=True)) / (grouped.var(2, keepdim=True, unbiased=False) + 1e-5).sqrt()
     torch.testing.assert_close(head[1](expected), unit.view(5, 32))
     assert isinstance(head[0], StandardisedLinear)
-    for dim, groups in ((512, 16), (24, 8), (7, 1)):
+    for dim, groups in ((512, 16), (24, 4), (16, 8), (8, 4), (7, 1), (1, 1)):
         assert GroupNorm(dim).num_groups == groups
 
 

@@ -64,7 +64,7 @@ def test_one_matrix_is_held_against_the_correlation_of_its_inputs(name: str, cha
     before = list(method.state_dict())
     found = measured(method, first, second, others)
     assert set(found) == FIELDS | MATRIX
-    w = torch.stack([method.predictor(row.unsqueeze(0))[0] for row in torch.eye(12, dtype=torch.float64)]).T
+    w = torch.stack([method.predictor(row.unsqueeze(0))[0] for row in torch.eye(12, dtype=torch.float64)]).T.detach()
     method.discard()
     z = torch.cat([first, second])
     s, u = torch.linalg.eigh(sum(torch.outer(row, row) for row in z) / len(z))  # type: ignore[arg-type]
@@ -124,5 +124,6 @@ def test_a_run_measures_it_when_asked_and_learns_the_same(tmp_path: Path) -> Non
 
 
 def test_what_is_no_siamese_network_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"watch.predictor looks at .* remove it"):
-        check(small("cpc"))
+    for name in ("cpc", "dino"):
+        with pytest.raises(ConfigError, match=r"watch.predictor looks at .* remove it"):
+            check(small(name))

@@ -64,6 +64,16 @@ def test_where_it_began_is_told(spoil: Callable[[Siamese], None], said: str, tmp
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
 
 
+def test_a_gradient_that_is_to_be_shortened_still_says_where_it_began(tmp_path: Path) -> None:
+    one = job(tmp_path)
+    one = dataclasses.replace(one, optim=dataclasses.replace(one.optim, clip_norm=1.0))
+    assert isinstance(one.method, Siamese)
+    spoil_backward("projector.0.weight")(one.method)
+    views, now = one.views_at(0), one.clock(0)
+    assert not one_step(one, views, now).finite
+    assert "the gradient of projector.0.weight" in not_finite.where(one.method, [views], now, bf16=False)
+
+
 def test_pixels_and_losses_are_told_apart(tmp_path: Path) -> None:
     one = job(tmp_path)
     views, now = one.views_at(0), one.clock(0)
@@ -130,8 +140,11 @@ def test_rollback_goes_on_from_the_last_saved_weights(tmp_path: Path, monkeypatc
         flat = [torch.utils._pytree.tree_leaves(state[part]) for state in (then, rolled)]
         assert all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(*flat, strict=True))
     assert rolled["step"] == 8
-    steps = [line["step"] for line in RunDir(tmp_path / "rolled").read_log()]
-    assert steps == sorted(steps)
+    lines = RunDir(tmp_path / "rolled").read_log()
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    broken = next(line for line in lines if line.get("skipped"))
+    assert len(RunDir(tmp_path / "rolled").log.read_bytes()) > rolled["log_length"] > 0
+    assert str(broken["where"]).encode() in RunDir(tmp_path / "rolled").log.read_bytes()[: rolled["log_length"]]
     start(tmp_path, "again", "loop.epochs=2", "loop.on_nan=rollback")
     finals = [torch.utils._pytree.tree_leaves(weights(tmp_path / name)) for name in ("rolled", "again")]
     assert all(torch.equal(a, b) for a, b in zip(*finals, strict=True))

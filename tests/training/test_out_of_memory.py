@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stopgrad.assemble import api
-from stopgrad.contracts import Clock, Output, TrainingStoppedError, Views
+from stopgrad.contracts import Clock, OutOfMemoryError, Output, Views
 from stopgrad.rundir import RunDir
 from stopgrad.siamese.family import Siamese
 from stopgrad.training import out_of_memory
@@ -50,14 +50,20 @@ def test_the_largest_batch_that_fits_is_found_and_said(
     method: str, most: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = narrow(monkeypatch, most)
-    with pytest.raises(
-        TrainingStoppedError, match=r"out of memory at step 0: 30 images at a time, 2 views of 32, 32"
-    ) as e:
+    with pytest.raises(OutOfMemoryError, match=r"out of memory at step 0: 30 images at a time, 2 views of 32, 32") as e:
         train(tmp_path, method)
     assert said in str(e.value)
     assert ("accumulate" in str(e.value)) == (method != "simclr")
     assert tried[:3] == [30, 15, 7][: len(tried)]
-    assert RunDir(tmp_path / "a").state()["exit_code"] == 65
+    assert RunDir(tmp_path / "a").state()["exit_code"] == 71
+
+
+def test_where_a_batch_is_taken_in_parts_already_it_is_the_batch_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow(monkeypatch, 4)
+    with pytest.raises(OutOfMemoryError, match=r"10 images at a time.* --batch-size 6 fits, .* loop.accumulate=15"):
+        train(tmp_path, "simsiam", "loop.accumulate=3")
 
 
 def test_what_is_said_to_fit_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,7 @@ def one_run(asked: Asked, row: Row, seed: int, out: Path, pages: Path, train: Tr
         raise StorageError(why)
     if code == 0 and run.state().get("state") == "finished":
         record = records.of_run(run.path, recipe, machine())
-    elif code == STOPPED or run.state().get("state") == "failed":
+    elif STOPPED in (code, run.state().get("exit_code")):  # its loss was no number, or it collapsed
         record = records.failed(run.path, recipe, why or str(run.state().get("message", "")), machine())
     else:
         progress.say(f"{row.case.name}, seed {seed} was not finished: {printable(why)}")

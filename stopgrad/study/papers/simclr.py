@@ -52,8 +52,7 @@ temperature = Study(
     claims=(Higher(words="a low temperature is better than a high one", of="0.1", than="1"),),
 )
 
-# Each alone, and pairs of them: the rest is off. A crop is of half the image's area or more where it is "no crop", as
-# the paper crops and resizes all of its images first.
+# Each alone, and pairs of them: the rest is off. The paper crops and resizes all of its images first.
 OFF = ("views.crops.*.jitter=0", "views.crops.*.grayscale=0", "views.crops.*.blur=0")
 WHOLE = ("views.crops.*.scale=[1.0, 1.0]", "views.crops.*.ratio=[1.0, 1.0]")
 CHANGES = {
