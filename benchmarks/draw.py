@@ -13,7 +13,7 @@ from typing import Any
 HEAD = (
     "| | ours | beside | unit | ratio, median | range | floor / target | reached |\n|---|---|---|---|---|---|---|---|"
 )
-NOT_PAIRS = {"loss_curve"}  # files of results that hold something else
+NOT_PAIRS = {"faults", "loss_curve"}  # files of results that hold something else
 WIDTH, ROW, LEFT, RIGHT = 860, 26, 420, 90  # of the chart, in pixels
 LETTERS = 62  # of a label: as many as fit in LEFT
 

@@ -151,6 +151,23 @@ def n_pair(learned: Learned) -> Objective:
     return lambda z0, z1: losses.n_pair(z0, z1) + 0.02 * (z0.square().sum(dim=1) + z1.square().sum(dim=1)).mean()
 
 
+def nt_logistic_queries(learned: Learned) -> Objective:
+    """Yes or no for each pair."""
+    return lambda z0, z1: (
+        (
+            losses.nt_logistic_queries(z0, z1, z0, temperature=0.5)
+            + losses.nt_logistic_queries(z1, z0, z1, temperature=0.5)
+        )
+        / 2
+    )
+
+
+def margin_queries(learned: Learned) -> Objective:
+    return lambda z0, z1: (
+        (losses.margin_queries(z0, z1, z0, margin=0.8) + losses.margin_queries(z1, z0, z1, margin=0.8)) / 2
+    )
+
+
 def logistic(learned: Learned) -> Objective:
     log_t, bias = nn.Parameter(torch.tensor(math.log(10))), nn.Parameter(torch.tensor(-10.0))
     learned += [log_t, bias]
@@ -231,6 +248,8 @@ PROBLEMS: list[tuple[Callable[[Learned], Objective], float]] = [
     (non_parametric_softmax, 0.1),
     (instance_spreading, 0.1),
     (instance_spreading_queries, 0.1),
+    (nt_logistic_queries, 0.3),
+    (margin_queries, 0.3),
     (margin_contrastive, 0.1),
     (triplet, 0.1),
     (n_pair, 0.03),
