@@ -109,6 +109,7 @@ def workers_of(parent: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow  # a restart under load has hung once in five: see docs/reliability.md
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for the processes in /proc")
 def test_a_killed_process_restarts_all_from_the_last_state_to_the_same_bits(tmp_path: Path) -> None:
     whole = command(tmp_path, "whole", "--processes", "2")
