@@ -51,6 +51,11 @@ def first_of(nodes: str) -> str:
     return head + rest.split("]")[0].split(",")[0].split("-")[0]
 
 
+def cores() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
@@ -137,8 +142,7 @@ def launch(words: Sequence[str], processes: int) -> int:
         start_method="spawn",
         signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
     with tempfile.TemporaryDirectory(prefix="stopgrad-") as folder:
         os.environ[VERDICT] = str(Path(folder) / "exit")
         code = 0

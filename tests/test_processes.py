@@ -90,6 +90,15 @@ def test_a_number_of_processes_that_can_not_be(count: int) -> None:
         processes.launch(["recipes"], count)
 
 
+def test_processes_that_somebody_else_has_started_are_not_started_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert cli.run(["train", "simsiam", "--processes", "2"], debug=False) == 2
+    assert "torchrun or SLURM has started 4 already; leave it out" in capsys.readouterr().err
+
+
 def command(out: Path, name: str, *words: str) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "stopgrad", *SETTING[:2], "--out", str(out), *words, *SETTING[2:]]
     line += ["--name", name] if name else []

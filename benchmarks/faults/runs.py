@@ -26,7 +26,7 @@ SETTINGS = (
     "watch={every_steps: 10, images: 20, knn_every_steps: 20, knn_bank: 60}",
     "eval={k: [5], linear: none, random_seeds: 1, retrieval_images: 16, batch_size: 64}",
 )
-STEPS, SAVED_EVERY = 48, 5  # 8 epochs of 6
+STEPS = 48  # 8 epochs of 6
 SMALL = "method.projector={layers: 2, hidden: 16, dim: 16}"
 # What each remembers beside weights is in brackets.
 METHODS: dict[str, tuple[str, ...]] = {

@@ -22,13 +22,13 @@ from stopgrad.assemble.towers import text_input
 from stopgrad.contracts import Batch, Clock, ConfigError, Images, Maker, Views
 from stopgrad.data.loader import Loader, Subset, hold_out
 from stopgrad.data.sources import Data
-from stopgrad.data.workers import cores
 from stopgrad.media import AnyPreprocess, medium_of
 from stopgrad.method import Method
 from stopgrad.methods import method_named
 from stopgrad.nn.backbones import build_backbone, check_sizes
 from stopgrad.nn.batch_norm import synchronise
 from stopgrad.optim.groups import build_optimiser
+from stopgrad.processes import cores
 from stopgrad.recipe import Recipe
 from stopgrad.recipe.typed import each_setting, plain
 from stopgrad.rundir import RunDir

@@ -29,9 +29,9 @@ from stopgrad.data.concerns import concerns
 from stopgrad.data.duplicates import Groups, exact_groups, looks, near_groups
 from stopgrad.data.loader import Loader
 from stopgrad.data.pack import PackedImages, cache_root
-from stopgrad.data.workers import cores
 from stopgrad.media import medium_of
 from stopgrad.media.sizes import shapes_of
+from stopgrad.processes import cores
 from stopgrad.recipe import Recipe
 from stopgrad.recipes.folder import STEPS_CPU, STEPS_GPU
 from stopgrad.rundir import RunDir, as_size, free_bytes

@@ -76,7 +76,7 @@ def train(
     from stopgrad.contracts import ConfigError
     from stopgrad.processes import is_first
 
-    if processes != 1 and "RANK" not in os.environ:
+    if processes != 1:
         _start_processes(processes)
     options = api.Options(
         data=data,
@@ -104,8 +104,11 @@ def train(
 def _start_processes(count: int) -> None:
     """Runs this command in so many processes, and ends as they do."""
     from stopgrad.cli import WORDS
-    from stopgrad.processes import launch
+    from stopgrad.contracts import ConfigError
+    from stopgrad.processes import how_many, launch
 
+    if "RANK" in os.environ:
+        raise ConfigError(f"--processes={count}: torchrun or SLURM has started {how_many()} already; leave it out")
     words, skip = [], False
     for word in WORDS:
         if not skip and not word.startswith("--processes="):

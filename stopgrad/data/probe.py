@@ -24,7 +24,7 @@ from stopgrad.contracts import MissingInputError
 from stopgrad.data.layout import TRAIN, UNUSED
 from stopgrad.data.listing import Listing
 from stopgrad.data.sources import SCENES, DataConfig, list_source, open_data
-from stopgrad.data.workers import cores
+from stopgrad.processes import cores
 
 HEADERS = 256  # files whose header is read, spread evenly over the source
 DECODED = 32  # of those, files that are decoded small to see whether colour files hold gray pictures

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 from collections import deque
@@ -12,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from stopgrad.contracts import DataError
 from stopgrad.data.folder import escape_name
+from stopgrad.processes import cores
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -21,11 +21,6 @@ T = TypeVar("T")
 PATIENCE = 60
 LOOK = 1.0  # seconds
 FAREWELL = 5.0  # seconds that a thread has to end in, once nobody wants its results
-
-
-def cores() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Busy:

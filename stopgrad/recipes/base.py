@@ -36,7 +36,6 @@ def on_cifar10(
     epochs: int,
     batch_size: int,
     crops: tuple[CropConfig, ...] = SMALL_CROPS,
-    accumulate: int = 1,
 ) -> Recipe:
     """ResNet-18 with the small-image stem at 32 pixels; needs a GPU."""
     return Recipe(
@@ -45,7 +44,7 @@ def on_cifar10(
         views=ViewsConfig(image_size=32, crops=crops),
         backbone=BackboneConfig(name="resnet18", stem="small"),
         optim=optim,
-        loop=LoopConfig(epochs=epochs, batch_size=batch_size, accumulate=accumulate),
+        loop=LoopConfig(epochs=epochs, batch_size=batch_size),
     )
 
 

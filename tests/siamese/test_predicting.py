@@ -16,6 +16,7 @@ from stopgrad.siamese.predicting import check, matrix_facts, measured
 from stopgrad.training.progress import Progress
 from tests.methods.small import small
 from tests.methods.toy import clock
+from tests.siamese.test_reaching import SMALL
 
 FIELDS = {"predictor_view", "predictor_mean", "projection_mean"}
 MATRIX = {"predictor_alignment", "predictor_asymmetry"}
@@ -95,22 +96,13 @@ def test_a_matrix_of_the_same_eigenvectors_is_aligned_and_a_turn_is_not() -> Non
     assert found["predictor_asymmetry"] == pytest.approx(2)
 
 
-SMALL = (
-    "backbone.width=8",
-    "data.limit=80",
-    "loop.batch_size=16",
-    "loop.threads=1",
-    "loop.view_threads=1",
-    "method={predictor: linear, projector: {hidden: 16, dim: 8}}",
-    "watch={every_steps: 2, images: 16, knn_every_steps: 100, knn_bank: 20}",
-    "eval={random_seeds: 1, k: [3], retrieval_images: 8, linear: none}",
-)
+LINEAR = "method={predictor: linear, projector: {hidden: 16, dim: 8}}"
 
 
 def test_a_run_measures_it_when_asked_and_learns_the_same(tmp_path: Path) -> None:
     logs = []
     for name, more in (("with", 2), ("without", 0)):
-        settings = (*SMALL, f"watch.predictor={more}")
+        settings = (*SMALL, LINEAR, f"watch.predictor={more}")
         api.train("byol/scenes", out=tmp_path, name=name, epochs=1, settings=settings, progress=QUIET)
         logs.append(RunDir(tmp_path / name).read_log())
     watched = [line for line in logs[0] if "std_ratio" in line]

@@ -172,7 +172,8 @@ class EndsHigher:
         if not gaps:
             return not_run(rows, self.cases)
         low, middle, high = interval(gaps, one=0.0)
-        told = f"{self.of}: {self.curve} ends {middle:+.3f} beside {self.than} ({low:+.3f} to {high:+.3f})"
+        spread = f"{low:+.3f} to {high:+.3f}" if len(gaps) > 1 else "one seed"
+        told = f"{self.of}: {self.curve} ends {middle:+.3f} beside {self.than} ({spread})"
         return Judged(placed(low, high, 0.0), told)
 
 
